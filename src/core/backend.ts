@@ -1,0 +1,29 @@
+// A backend as discovery describes it.
+
+import { addressText } from './address.ts'
+import type { Address } from './address.ts'
+
+export interface Found {
+  readonly address: Address
+  /** Its share of new flows among its priority group; 0 takes none while a sibling has more. */
+  readonly weight: number
+  /** The lowest number with an electable backend serves. */
+  readonly priority: number
+  /** Most flows at once; 0 is unlimited. */
+  readonly maxConnections: number
+  /** The TLS server name it answers to; empty for any. */
+  readonly sni: string
+  /** Takes no new flows and keeps those it has. */
+  readonly drain: boolean
+}
+
+/** `address` with the settings a backend has when nobody says otherwise. */
+export function found(address: Address, settings: Partial<Omit<Found, 'address'>> = {}): Found {
+  return { address, weight: 1, priority: 1, maxConnections: 0, sni: '', drain: false, ...settings }
+}
+
+/** What makes two descriptions the same backend: the address as configured, and the name it serves. */
+export function identity(backend: Found): string {
+  const text = addressText(backend.address)
+  return backend.sni ? `${text} sni=${backend.sni}` : text
+}

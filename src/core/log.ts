@@ -1,0 +1,142 @@
+// Named loggers over pino. A muted level costs a call to a no-op.
+
+import { pino } from 'pino'
+import type { Logger as Pino } from 'pino'
+
+/** The names gobetween accepts, and the pino level each means. */
+const LEVELS = {
+  panic: 'fatal',
+  fatal: 'fatal',
+  error: 'error',
+  warn: 'warn',
+  warning: 'warn',
+  info: 'info',
+  debug: 'debug',
+  trace: 'trace',
+} as const
+
+export type LogLevel = keyof typeof LEVELS
+export const LOG_LEVELS = Object.keys(LEVELS) as readonly LogLevel[]
+
+export interface LogSettings {
+  readonly level: LogLevel
+  /** `stdout`, `stderr` or a file's path. */
+  readonly output: string
+  /** `json`; anything else is text. */
+  readonly format: string
+}
+
+export interface Logger {
+  error(message: string): void
+  warn(message: string): void
+  info(message: string): void
+  debug(message: string): void
+}
+
+/** Where lines go: opened once, opened again under the same name when a log rotator asks. */
+export interface Sink {
+  write(line: string): void
+  /** Closes and opens the file again; a terminal or pipe stays as it is. */
+  reopen(): void
+  /** Writes what is buffered, at once. */
+  flush(): void
+}
+
+const sinks = new Set<Sink>()
+
+/** Opens `stdout`, `stderr` or the file at `output` for appending. Throws when the file cannot be opened. */
+export function openSink(output: string): Sink {
+  const isFile = output !== 'stdout' && output !== 'stderr'
+  const dest = isFile ? output : output === 'stdout' ? 1 : 2
+  const stream = pino.destination({ dest, append: true, sync: true })
+  // A full disk or a reader that has gone must not end the balancer; the lines are lost.
+  stream.on('error', () => {})
+  const sink: Sink = {
+    write: (line) => void stream.write(line),
+    reopen: () => isFile && stream.reopen(),
+    flush: () => stream.flushSync(),
+  }
+  sinks.add(sink)
+  return sink
+}
+
+/** Opens every log file again under its name: what a log rotator asks for after it has moved them. */
+export function reopenLogs(): void {
+  for (const sink of sinks) sink.reopen()
+}
+
+/** Writes out every buffered line; for the moment before the process ends. */
+export function flushLogs(): void {
+  for (const sink of sinks) sink.flush()
+}
+
+const loggers = new Map<string, Named>()
+let root = build({ level: 'info', output: 'stderr', format: 'text' })
+
+/** Sends all loggers, those already handed out too, where and how `settings` say. */
+export function configureLogging(settings: LogSettings): void {
+  root = build(settings)
+  for (const each of loggers.values()) each.bind()
+}
+
+/** The logger of that name: one a part of the program, such as `manager` or `server/web`. */
+export function logger(name: string): Logger {
+  let named = loggers.get(name)
+  if (!named) loggers.set(name, (named = new Named(name)))
+  return named
+}
+
+/** Keeps the methods it hands out in step with the root, so that a muted one stays pino's no-op. */
+class Named implements Logger {
+  error!: Logger['error']
+  warn!: Logger['warn']
+  info!: Logger['info']
+  debug!: Logger['debug']
+  readonly #name: string
+
+  constructor(name: string) {
+    this.#name = name
+    this.bind()
+  }
+
+  bind(): void {
+    const child = root.child({ name: this.#name })
+    this.error = child.error.bind(child)
+    this.warn = child.warn.bind(child)
+    this.info = child.info.bind(child)
+    this.debug = child.debug.bind(child)
+  }
+}
+
+function build(settings: LogSettings): Pino {
+  const sink = openSink(settings.output)
+  const json = settings.format === 'json'
+  return pino(
+    {
+      level: LEVELS[settings.level],
+      base: null,
+      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      formatters: { level: (label) => ({ level: label === 'warn' ? 'warning' : label }) },
+    },
+    json ? sink : { write: (line) => sink.write(textLine(JSON.parse(line) as LogRecord)) },
+  )
+}
+
+interface LogRecord {
+  level: string
+  time: string
+  name: string
+  msg: string
+}
+
+/** gobetween's line: `2006-01-02 15:04:05 [LEVEL] (logger): message`, in local time. */
+function textLine({ level, time, name, msg }: LogRecord): string {
+  return `${localTime(new Date(time))} [${level.toUpperCase().slice(0, 5).padEnd(5)}] (${name}): ${msg}\n`
+}
+
+/** `2006-01-02 15:04:05` in local time. */
+export function localTime(date: Date): string {
+  const two = (value: number) => String(value).padStart(2, '0')
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
+  return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`
+}

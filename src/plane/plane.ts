@@ -1,0 +1,168 @@
+// The contract between a server, which decides, and a plane, which moves bytes.
+//
+//      plane                                  desk
+//        │  arrived(client) ─────────────────► access, room, elect
+//        │ ◄──────────── dial | wait | later | refuse
+//        │  headed(client, bytes)  after wait
+//        │  dialFailed(client, failure) ─────► another backend, or refuse
+//        │  ended(FlowEnd) ──────────────────► slot and room given back, counted, logged
+//
+// Only numbers, strings and bytes cross, so a plane may ask from a ring its threads fill: late, and in batches.
+
+import type { Address } from '../core/address.ts'
+import type { Ending, Reason } from '../core/reasons.ts'
+
+export interface Plane {
+  readonly name: 'portable' | 'native'
+  /**
+   * Opens every bind, or none: rejects with the first error (its `address` names the bind) and nothing left
+   * open. The desk is asked from then on, never before this settles.
+   */
+  listen(spec: ListenSpec, desk: Desk): Promise<Listening>
+}
+
+/** Where and how to listen; times in milliseconds, 0 is without limit. */
+export interface ListenSpec {
+  /** An empty host is every address of both families; `::` likewise; `0.0.0.0` is IPv4 only. */
+  readonly binds: readonly Address[]
+  /** Length of the accept queue asked of the kernel. */
+  readonly backlog: number
+  /** Since the last byte read from or written to that side. */
+  readonly clientIdleMs: number
+  readonly backendIdleMs: number
+  /** After one side has ended, without a byte in the remaining direction. */
+  readonly halfCloseMs: number
+  /** Longest a flow may stay without an answer of the desk, `later` apart; then it is refused as `undecided`. */
+  readonly undecidedMs: number
+  /** Idle time before the kernel probes a silent peer, on both sides. */
+  readonly keepAliveMs: number
+  /** The desk wants `connected` and `firstByte`. */
+  readonly report: boolean
+}
+
+/** A client that has come in. The plane hands the same facts with every question about its flow. */
+export interface Arrival {
+  /** A number this listening never gives twice. */
+  readonly flow: number
+  /** Canonical text (IPv4-mapped addresses as IPv4); empty on a unix listener. */
+  readonly ip: string
+  readonly port: number
+  /** The address it came to; empty and 0 on a unix listener. */
+  readonly localIp: string
+  readonly localPort: number
+  /** Which of `spec.binds` it came in by. */
+  readonly bind: number
+  /** The accepted descriptor, -1 where the platform has none. The kernel gives the lowest free number. */
+  readonly fd: number
+}
+
+/** Connect to a backend and relay. Takes one slot of `backend`, paid back by one `dialFailed` or `ended`. */
+export interface Dial {
+  readonly dial: {
+    /** The backend's row: what the plane counts bytes under. */
+    readonly backend: number
+    /** Where to connect: a numeric IP and port, or a path. */
+    readonly address: Address
+    /** 0 is the kernel's own limit. */
+    readonly timeoutMs: number
+    /** Written to the backend before the client's first byte. */
+    readonly ahead?: Uint8Array
+    /** Why this backend; comes back in `FlowEnd`. 32 bits. */
+    readonly note: number
+  }
+}
+
+/** Read first: `headed` is called with `atLeast` to `atMost` bytes, or with fewer when the client has ended. */
+export interface Wait {
+  readonly wait: { readonly atLeast: number; readonly atMost: number; readonly ms: number }
+}
+
+/**
+ * Keep the flow, unread, until `Listening.answer`, whatever its client does meanwhile; the desk bounds the
+ * time. Only `stop` ends such a flow sooner.
+ */
+export interface Later {
+  readonly later: true
+}
+
+/** Close the client. */
+export interface Refuse {
+  readonly refuse: Reason
+}
+
+export type Answer = Dial | Wait | Later | Refuse
+
+/** Why a dial failed. `descriptors` and `ports` are our own shortage, not the backend's fault. */
+export type DialFault = 'refused' | 'timeout' | 'unreachable' | 'descriptors' | 'ports' | 'other'
+
+export interface DialFailure {
+  readonly backend: number
+  /** The note of the `Dial`. */
+  readonly note: number
+  readonly why: DialFault
+  /** The system's word for it, for the log: `ECONNREFUSED`. */
+  readonly code: string
+  /** How long the dial took, in milliseconds. */
+  readonly ms: number
+}
+
+/** The one record of a flow that is over. Bytes are exact; times in milliseconds, -1 where it never came so far. */
+export interface FlowEnd {
+  readonly client: Arrival
+  readonly reason: Reason
+  /** Row of the backend whose slot is paid back; -1 when it held none. */
+  readonly backend: number
+  /** The note of the last `Dial`; 0 without one. */
+  readonly note: number
+  /** Bytes read from the backend. */
+  readonly rx: number
+  /** Bytes read from the client. */
+  readonly tx: number
+  /** From accept to the last dial. */
+  readonly waitedMs: number
+  /** How long the successful dial took. */
+  readonly connectMs: number
+  /** From connected to the first byte of the backend. */
+  readonly firstByteMs: number
+  /** From accept to the end. */
+  readonly durationMs: number
+}
+
+/**
+ * The server's side: synchronous, on the main thread, never re-entered, never throws. An answer may reach the
+ * flow after its client has left: `ended` follows all the same.
+ */
+export interface Desk {
+  arrived(client: Arrival): Answer
+  /** `bytes` is valid during the call only; they stay with the flow and are sent on to the backend. */
+  headed(client: Arrival, bytes: Uint8Array, ended: boolean): Answer
+  dialFailed(client: Arrival, failure: DialFailure): Answer
+  /** With `spec.report` only. */
+  connected(client: Arrival, backend: number, ms: number): void
+  /** With `spec.report` only. */
+  firstByte(client: Arrival, backend: number, ms: number): void
+  /** Exactly once for every flow that was not refused at `arrived`. */
+  ended(end: FlowEnd): void
+}
+
+/** A server's open listeners and the flows that came in by them. */
+export interface Listening {
+  /** Where it really listens, one text a bind: port 0 as the port given. */
+  readonly addresses: readonly string[]
+  /** Flows not over yet. */
+  readonly flows: number
+  /** Answers a flow that was told `later`. */
+  answer(flow: number, answer: Dial | Refuse): void
+  /** Bytes read from backends of that row since `listen`; never falls, whoever has the row. */
+  rx(row: number): number
+  /** Bytes read from clients for backends of that row since `listen`. */
+  tx(row: number): number
+  /** Dials of that row that succeeded since `listen`. */
+  connects(row: number): number
+  /** Ends every flow that holds the row. */
+  drop(row: number, reason: Ending): void
+  /** Accepts no more. Resolves when the addresses are free to be bound again. */
+  drain(): Promise<void>
+  /** Drains, ends every flow with `reason` and resolves when the last `ended` has been reported. */
+  stop(reason: Ending): Promise<void>
+}
