@@ -1,0 +1,35 @@
+// One backend of one server, from the moment it is discovered until it is gone and holds nothing.
+
+import type { Address } from '../core/address.ts'
+import type { Found } from '../core/backend.ts'
+
+export interface Backend {
+  /** Never used again for another. */
+  readonly id: number
+  /** Its row in the pool's columns and the plane's counters; another's once this one is gone. */
+  readonly row: number
+  /** `host:port` as configured. */
+  readonly text: string
+  /** What discovery said last. */
+  found: Found
+  /** Where to dial: the addresses behind its host name. Empty until the name is resolved. */
+  endpoints: readonly Address[]
+  discovered: boolean
+  healthy: boolean
+  /** Dials that failed and were the backend's fault. */
+  refused: number
+  /** Flows that were connected to it and are over. */
+  closed: number
+  /** Counts up with every flow whose endpoint is taken in turn. */
+  turn: number
+}
+
+/** Counters a plane keeps by row; they only grow, whoever has the row. */
+export interface Counters {
+  rx(row: number): number
+  tx(row: number): number
+  connects(row: number): number
+}
+
+/** Before a plane listens nothing has been counted. */
+export const NOTHING_COUNTED: Counters = { rx: () => 0, tx: () => 0, connects: () => 0 }
