@@ -1,0 +1,24 @@
+// The backends a program prints, a line each.
+
+import { run } from '../core/run.ts'
+import { texts } from '../core/settings.ts'
+import { discovery } from './discovery.ts'
+import { readLines } from './line.ts'
+
+/** The most a program may print: some 20,000 backends. */
+const MOST_BYTES = 1024 * 1024
+
+const COMMAND = 'a list of strings: a program and its arguments'
+
+export const exec = discovery(
+  {
+    settings: {
+      /** Program and arguments, run as they are: no shell looks at them. */
+      exec_command: texts().min(1, { error: COMMAND }),
+    },
+    timeoutMs: 3_000,
+  },
+  ({ exec_command }) => ({
+    ask: async (signal) => readLines(await run(exec_command, signal, MOST_BYTES)),
+  }),
+)

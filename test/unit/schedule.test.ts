@@ -1,0 +1,382 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import type { Test } from 'tap'
+import { configureLogging } from '../../src/core/log.ts'
+import type { Answer, Discovery } from '../../src/discovery/discovery.ts'
+import { readLine, readLines } from '../../src/discovery/line.ts'
+import { startSchedule } from '../../src/discovery/schedule.ts'
+import type { Listed, ScheduleSettings } from '../../src/discovery/schedule.ts'
+import { discoverySettings } from '../../src/discovery/settings.ts'
+import { Sources } from '../../src/discovery/sources.ts'
+import { FakeClock } from '../support/clock.ts'
+import { pass } from '../support/pass.ts'
+
+configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
+
+type Step = Answer | Error | 'hang'
+
+const lists = (...lines: string[]): Answer => ({
+  backends: lines.map((line) => line && backend(line)) as never,
+})
+const backend = (line: string) => {
+  const read = readLine(line)
+  if ('wrong' in read) throw new Error(read.wrong)
+  return read
+}
+
+/** A discovery that does what it is told; `step` is what it does next. */
+function scripted(first: Step) {
+  const source = {
+    step: first,
+    asks: 0,
+    running: 0,
+    aborted: 0,
+    hint: () => {},
+    watching: undefined as AbortSignal | undefined,
+  }
+  const discovery: Discovery = {
+    async ask(signal) {
+      source.asks++
+      source.running++
+      signal.addEventListener('abort', () => source.aborted++)
+      try {
+        if (source.step === 'hang') return await new Promise<never>(() => {})
+        await new Promise(setImmediate)
+        if (source.step instanceof Error) throw source.step
+        return source.step
+      } finally {
+        source.running--
+      }
+    },
+    watch(signal, hint) {
+      source.watching = signal
+      source.hint = hint
+    },
+  }
+  return { source, discovery }
+}
+
+function started(first: Step, settings: Partial<ScheduleSettings> = {}) {
+  const { source, discovery } = scripted(first)
+  const clock = new FakeClock()
+  const heard: Listed[] = []
+  const all: ScheduleSettings = {
+    name: 'web',
+    intervalMs: 0,
+    timeoutMs: 0,
+    failpolicy: 'keeplast',
+    ...settings,
+  }
+  const schedule = startSchedule(discovery, all, clock, (listed) => void heard.push(listed))
+  const hosts = () =>
+    heard.map(({ backends }) => backends.map(({ address }) => 'host' in address && address.host).join())
+  return { source, clock, heard, hosts, schedule }
+}
+
+const failed = new Error('no route')
+
+/** The lines logged while `work` ran. */
+async function logged(t: Test, work: () => Promise<void>): Promise<string[]> {
+  const output = join(t.testdir(), 'log')
+  configureLogging({ level: 'info', output, format: 'text' })
+  await work()
+  configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
+  return readFileSync(output, 'utf8').trim().split('\n').filter(Boolean)
+}
+
+t.test('an interval of 0 asks until it has worked once', async (t) => {
+  const { source, clock, hosts, schedule } = started(failed)
+  await pass(clock, 0)
+  t.same(hosts(), [])
+  source.step = lists('a:1')
+  await pass(clock, 2_000)
+  t.same(hosts(), ['a'])
+  await pass(clock, 3_600_000)
+  t.equal(source.asks, 2)
+  t.equal(clock.pending, 0)
+  schedule.stop()
+})
+
+t.test('an interval is waited for between an answer and the next question', async (t) => {
+  const { source, clock, hosts } = started(lists('a:1'), { intervalMs: 10_000 })
+  await pass(clock, 9_999)
+  t.equal(source.asks, 1)
+  source.step = lists('b:1')
+  await pass(clock, 1)
+  t.same(hosts(), ['a', 'b'])
+})
+
+t.test(
+  'an answer that is fresh for less than the interval is asked for again when that is over',
+  async (t) => {
+    const { source, clock } = started({ ...lists('a:1'), freshForMs: 3_000 }, { intervalMs: 10_000 })
+    await pass(clock, 2_999)
+    t.equal(source.asks, 1)
+    await pass(clock, 1)
+    t.equal(source.asks, 2)
+    source.step = { ...lists('a:1'), freshForMs: 0 }
+    await pass(clock, 3_000)
+    const before = source.asks
+    await pass(clock, 999)
+    t.equal(source.asks, before, 'but not more than once a second')
+    source.step = { ...lists('a:1'), freshForMs: 60_000 }
+    await pass(clock, 1)
+    await pass(clock, 10_000)
+    t.equal(source.asks, before + 2, 'nor later than the interval')
+  },
+)
+
+t.test('keeplast publishes nothing while the source fails', async (t) => {
+  const { source, clock, hosts } = started(lists('a:1'), { intervalMs: 1_000 })
+  await pass(clock, 0)
+  source.step = failed
+  await pass(clock, 60_000, 600)
+  t.same(hosts(), ['a'])
+})
+
+t.test('setempty publishes an empty list once, until the source works again', async (t) => {
+  const { source, clock, hosts } = started(lists('a:1'), { intervalMs: 1_000, failpolicy: 'setempty' })
+  await pass(clock, 0)
+  source.step = failed
+  await pass(clock, 60_000, 600)
+  t.same(hosts(), ['a', ''])
+  source.step = lists('b:1')
+  await pass(clock, 1_000)
+  t.same(hosts(), ['a', '', 'b'])
+})
+
+t.test('retries wait longer and longer, with chance in it, up to a minute', async (t) => {
+  const { source, clock } = started(failed)
+  const waits: number[] = []
+  for (let asks = 1, at = clock.now(); asks < 10;) {
+    await pass(clock, 50)
+    if (source.asks === asks) continue
+    asks = source.asks
+    waits.push(clock.now() - at)
+    at = clock.now()
+  }
+  for (const [i, wait] of waits.entries()) {
+    const whole = Math.min(2_000 * 2 ** i, 60_000)
+    t.ok(wait >= whole / 2 && wait <= whole + 50, `${i}: ${wait} of ${whole}`)
+  }
+})
+
+t.test('retries never wait longer than the interval', async (t) => {
+  const { source, clock } = started(failed, { intervalMs: 5_000 })
+  await pass(clock, 60_000, 1_200)
+  t.ok(source.asks >= 12, `${source.asks} questions in a minute`)
+})
+
+t.test('a question that never settles is given up after the timeout, and asked again', async (t) => {
+  const { source, clock, hosts, schedule } = started('hang', { timeoutMs: 3_000 })
+  await pass(clock, 2_999)
+  t.equal(source.aborted, 0)
+  await pass(clock, 1)
+  t.equal(source.aborted, 1)
+  t.match(schedule.status().lastError, { message: 'no answer within 3s' })
+  source.step = lists('a:1')
+  await pass(clock, 2_000)
+  t.same(hosts(), ['a'])
+})
+
+t.test('hints ask at once, at most once a second, and never while a question is open', async (t) => {
+  const { source, clock } = started(lists('a:1'))
+  await pass(clock, 5_000)
+  for (let i = 0; i < 10; i++) source.hint()
+  await pass(clock, 0)
+  t.equal(source.asks, 2, 'at once')
+  for (let i = 0; i < 10; i++) source.hint()
+  await pass(clock, 999)
+  t.equal(source.asks, 2)
+  await pass(clock, 1)
+  t.equal(source.asks, 3, 'ten hints are one')
+  source.step = 'hang'
+  await pass(clock, 1_000)
+  source.hint()
+  await pass(clock, 0)
+  source.hint()
+  await pass(clock, 5_000)
+  t.equal(source.running, 1)
+  t.equal(source.asks, 4)
+})
+
+t.test('nothing is published after stop, and the open question is aborted', async (t) => {
+  const { source, clock, heard, schedule } = started(lists('a:1'), { intervalMs: 1_000 })
+  schedule.stop()
+  schedule.stop()
+  await pass(clock, 10_000)
+  t.same(heard, [])
+  t.equal(source.aborted, 1)
+  t.equal(source.watching?.aborted, true)
+  source.hint()
+  schedule.refresh()
+  await pass(clock, 10_000)
+  t.equal(source.asks, 1)
+  t.equal(clock.pending, 0)
+})
+
+t.test('the status says how the source is doing', async (t) => {
+  const answer: Answer = { ...lists('a:1', 'b:1'), rejected: ['line 3: expected host:port, got "x"'] }
+  const { source, clock, schedule } = started(answer, { intervalMs: 1_000 })
+  t.match(schedule.status(), { asks: 1, failures: 0, lastSuccess: undefined, freshnessMs: undefined })
+  await pass(clock, 0)
+  const good = schedule.status()
+  t.match(good, { asks: 1, failing: false, revision: 1, backends: 2, rejected: answer.rejected })
+  t.equal(good.lastSuccess, clock.date())
+  source.step = failed
+  await pass(clock, 1_500)
+  const bad = schedule.status()
+  t.match(bad, { failing: true, failures: 1, revision: 1, backends: 2, lastError: { message: 'no route' } })
+  t.equal(bad.freshnessMs, 1_500)
+})
+
+t.test('a failure is logged when it begins and when it ends', async (t) => {
+  const lines = await logged(t, async () => {
+    const { source, clock } = started(failed, { intervalMs: 1_000 })
+    await pass(clock, 30_000, 300)
+    source.step = lists('a:1')
+    await pass(clock, 5_000, 50)
+  })
+  t.equal(lines.length, 2)
+  t.match(lines[0], /web: no route; retrying in .*, the last list stays meanwhile/)
+  t.match(lines[1], /web: answers again after \d+ failures/)
+})
+
+t.test('rejected entries are logged one by one, and only when they are others', async (t) => {
+  const lines = await logged(t, async () => {
+    const answer = await readLines('a:1\nfoo\nb:2 colour=red\n')
+    const { source, clock } = started(answer, { intervalMs: 1_000 })
+    await pass(clock, 5_000, 5)
+    source.step = await readLines('a:1\nfoo')
+    await pass(clock, 5_000, 5)
+  })
+  t.equal(lines.length, 3)
+  t.match(lines[0], /web: line 2: expected host:port.*, got "foo"/)
+  t.match(lines[1], /web: line 3: expected weight=N.*, got "colour=red"/)
+})
+
+const settings = (section: unknown) => discoverySettings.parse(section)
+
+t.test('servers with the same section share one source', async (t) => {
+  const clock = new FakeClock()
+  const sources = new Sources(clock)
+  const heard: string[] = []
+  const one = sources.subscribe(settings({ kind: 'static', static_list: ['a:1'] }), 'one', () =>
+    heard.push('one'),
+  )
+  t.same(heard, [], 'nothing before subscribe has returned')
+  await pass(clock, 0)
+  const again = settings({ static_list: ['a:1'], kind: 'static', interval: '0' })
+  const two = sources.subscribe(again, 'two', () => heard.push('two'))
+  const other = sources.subscribe(settings({ kind: 'static', static_list: ['b:1'] }), 'x', () =>
+    heard.push('other'),
+  )
+  t.equal(sources.size, 2)
+  await pass(clock, 0)
+  t.same(heard, ['one', 'two', 'other'], 'a late subscriber is given the last list, once')
+  t.equal(two.status().asks, 1)
+  one.refresh()
+  await pass(clock, 1_000)
+  t.same(heard.slice(3), ['one', 'two'])
+  one.cancel()
+  one.cancel()
+  t.equal(sources.size, 2)
+  two.refresh()
+  await pass(clock, 1_000)
+  t.same(heard.slice(5), ['two'])
+  two.cancel()
+  other.cancel()
+  t.equal(sources.size, 0)
+  t.equal(clock.pending, 0)
+})
+
+t.test('a subscriber that leaves in the same turn is given nothing', async (t) => {
+  const clock = new FakeClock()
+  const sources = new Sources(clock)
+  sources
+    .subscribe(settings({ kind: 'static', static_list: ['a:1'] }), 'one', () => t.fail('published'))
+    .cancel()
+  await pass(clock, 10)
+  t.equal(sources.size, 0)
+})
+
+t.test('a source that cannot be made leaves nothing behind', async (t) => {
+  const sources = new Sources(new FakeClock())
+  const docker = settings({ kind: 'docker', docker_endpoint: 'http://localhost:2375' })
+  t.throws(() => sources.subscribe(docker, 'web', () => {}), { code: 'UNSUPPORTED' })
+  t.equal(sources.size, 0)
+})
+
+t.test('a backend line takes its options in any order, with any blanks between them', async (t) => {
+  t.match(readLine('  10.0.0.1:80  '), {
+    address: { host: '10.0.0.1', port: 80 },
+    weight: 1,
+    priority: 1,
+    maxConnections: 0,
+    sni: '',
+  })
+  t.match(readLine('[::1]:80\tsni=a.example   max_connections=9 priority=2 weight=0'), {
+    address: { host: '::1', port: 80 },
+    weight: 0,
+    priority: 2,
+    maxConnections: 9,
+    sni: 'a.example',
+  })
+  t.match(readLine('unix:/run/app.sock weight=3'), { address: { path: '/run/app.sock' }, weight: 3 })
+  t.match(readLine('web:*'), { address: { host: 'web', port: 0 } })
+})
+
+t.test('a backend line that is none is explained', async (t) => {
+  const cases: Record<string, string> = {
+    web: 'expected host:port, host:* or unix:/path, got "web"',
+    'web:99999': 'expected host:port, host:* or unix:/path, got "web:99999"',
+    'web:80 weight=-1': 'expected weight= with a whole number, 0 to 2147483647, got "weight=-1"',
+    'web:80 weight=99999999999':
+      'expected weight= with a whole number, 0 to 2147483647, got "weight=99999999999"',
+    'web:80 colour=red': 'expected weight=N, priority=N, max_connections=N or sni=NAME, got "colour=red"',
+    'web:80 constructor=1':
+      'expected weight=N, priority=N, max_connections=N or sni=NAME, got "constructor=1"',
+    'web:80 weight': 'expected weight=N, priority=N, max_connections=N or sni=NAME, got "weight"',
+    'web:80 weight=1 weight=2': 'expected weight once, got "weight=2"',
+    'web:80 sni=': 'expected sni= with a name, got "sni="',
+  }
+  for (const [line, wrong] of Object.entries(cases)) t.same(readLine(line), { wrong }, line)
+})
+
+t.test('of two equal backends the later counts, but names served make them two', async (t) => {
+  const { backends } = await readLines('a:1 weight=1\n\r\n  \nb:1\na:1 weight=5\na:1 sni=x\n')
+  t.same(
+    backends.map(({ address, weight, sni }) => ['host' in address && address.host, weight, sni]),
+    [
+      ['a', 5, ''],
+      ['b', 1, ''],
+      ['a', 1, 'x'],
+    ],
+  )
+})
+
+t.test('of many bad lines a hundred are named and the others counted', async (t) => {
+  const { rejected } = await readLines('junk\n'.repeat(250))
+  t.equal(rejected?.length, 101)
+  t.equal(rejected?.[0], 'line 1: expected host:port, host:* or unix:/path, got "junk"')
+  t.equal(rejected?.[100], 'and 150 more')
+})
+
+t.test('ten thousand lines are read in slices', async (t) => {
+  const text = Array.from({ length: 10_000 }, (_, i) => `host${i}.example:80 weight=${i} sni=name${i}`).join(
+    '\n',
+  )
+  await readLines(text)
+  let turns = 0
+  let over = false
+  const count = () => {
+    turns++
+    if (!over) setImmediate(count)
+  }
+  setImmediate(count)
+  const { backends } = await readLines(text)
+  over = true
+  t.equal(backends.length, 10_000)
+  t.ok(turns >= 2, `the event loop turned ${turns} times`)
+})
