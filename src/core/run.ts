@@ -71,7 +71,8 @@ function ended(child: ChildProcess, done: () => void): void {
 
 function dispose(child: ChildProcess): void {
   const outputs: Output[] = [child.stdout, child.stderr]
-  if (outputs.some((output) => output?.closed === false)) killGroup(child)
+  const runs = child.exitCode === null && child.signalCode === null
+  if (runs || outputs.some((output) => output?.closed === false)) killGroup(child)
   for (const output of outputs) output?.destroy()
 }
 

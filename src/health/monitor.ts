@@ -1,0 +1,244 @@
+// One server's health checks: when each backend is checked, and what the results come to.
+
+import { aborted } from '../core/aborted.ts'
+import { addressText } from '../core/address.ts'
+import type { Cancel, Clock } from '../core/clock.ts'
+import { formatDuration } from '../core/duration.ts'
+import { messageOf } from '../core/errors.ts'
+import { logger } from '../core/log.ts'
+import { inSlices } from '../core/slices.ts'
+import { unhealthy } from './check.ts'
+import type { Check, Result, Target } from './check.ts'
+import type { Gate } from './gate.ts'
+import { Streak } from './streak.ts'
+
+/** A check without a timeout may take as long as the interval, or this long if that is shorter. */
+const LEAST_TIMEOUT_MS = 1_000
+
+/** A check is late when it begins this long after it was due, or a tenth of the interval if that is longer. */
+const LATE_MS = 100
+
+export interface MonitorSettings {
+  /** Whose backends they are, for the log. */
+  readonly name: string
+  /** Undefined: backends are never checked and always healthy. */
+  readonly check: Check | undefined
+  /** Between the beginnings of two checks of one backend. */
+  readonly intervalMs: number
+  /** Longest one check may take; 0 is the interval, at least a second. */
+  readonly timeoutMs: number
+  /** Consecutive results it takes to flip, at least 1. */
+  readonly passes: number
+  readonly fails: number
+  /** What a backend is before it was checked; healthy when undefined. */
+  readonly initialStatus: 'healthy' | 'unhealthy' | undefined
+}
+
+/** The last check of a backend that came to an end. */
+export interface LastCheck {
+  /** When it ended, milliseconds since 1970. */
+  readonly at: number
+  readonly status: Result['status']
+  readonly reason: string
+  /** How long it took. */
+  readonly ms: number
+}
+
+export type OnFlip = (id: number, healthy: boolean, reason: string) => void
+
+export interface Monitor {
+  /** What a backend is before its first check has been counted. */
+  readonly initiallyHealthy: boolean
+  /**
+   * Checks a backend from now on. The first checks of backends added in one turn of the event loop are spread
+   * over the interval, beginning with the first added at once. `id` is not in use.
+   */
+  add(id: number, target: Target): void
+  /** Later checks of the backend go to `target`; what was counted stays. */
+  retarget(id: number, target: Target): void
+  /** Checks it no more: no flip is reported after this. An unknown `id` is fine. */
+  remove(id: number): void
+  /** Undefined before the first check has ended. */
+  lastCheck(id: number): LastCheck | undefined
+  /** Removes every backend. Resolves when the checks that ran have been aborted. */
+  stop(): Promise<void>
+}
+
+interface Entry {
+  readonly id: number
+  readonly streak: Streak
+  /** How the gate knows it. */
+  readonly job: () => Promise<void>
+  target: Target
+  /** When the next check should begin. */
+  due: number
+  cancel: Cancel
+  running: AbortController | undefined
+  removed: boolean
+  last: LastCheck | undefined
+}
+
+/** Starts without backends. `onFlip` is never called from within `add`, `retarget`, `remove` or `stop`. */
+export function createMonitor(settings: MonitorSettings, clock: Clock, gate: Gate, onFlip: OnFlip): Monitor {
+  return settings.check ? new Checking(settings, settings.check, clock, gate, onFlip) : UNCHECKED
+}
+
+const UNCHECKED: Monitor = {
+  initiallyHealthy: true,
+  add: () => {},
+  retarget: () => {},
+  remove: () => {},
+  lastCheck: () => undefined,
+  stop: async () => {},
+}
+
+class Checking implements Monitor {
+  readonly initiallyHealthy: boolean
+  readonly #settings: MonitorSettings
+  readonly #check: Check
+  readonly #timeoutMs: number
+  readonly #lateMs: number
+  readonly #clock: Clock
+  readonly #gate: Gate
+  readonly #onFlip: OnFlip
+  readonly #log = logger('healthcheck')
+  readonly #entries = new Map<number, Entry>()
+  /** Added in this turn of the event loop. */
+  #added: Entry[] = []
+
+  constructor(settings: MonitorSettings, check: Check, clock: Clock, gate: Gate, onFlip: OnFlip) {
+    this.initiallyHealthy = settings.initialStatus !== 'unhealthy'
+    this.#settings = settings
+    this.#check = check
+    this.#timeoutMs = settings.timeoutMs || Math.max(settings.intervalMs, LEAST_TIMEOUT_MS)
+    this.#lateMs = Math.max(settings.intervalMs / 10, LATE_MS)
+    this.#clock = clock
+    this.#gate = gate
+    this.#onFlip = onFlip
+  }
+
+  add(id: number, target: Target): void {
+    const { passes, fails } = this.#settings
+    const entry: Entry = {
+      id,
+      streak: new Streak(passes, fails, this.initiallyHealthy),
+      job: () => this.#run(entry),
+      target,
+      due: 0,
+      cancel: () => {},
+      running: undefined,
+      removed: false,
+      last: undefined,
+    }
+    this.#entries.set(id, entry)
+    if (this.#added.push(entry) === 1) setImmediate(() => void this.#spread())
+  }
+
+  retarget(id: number, target: Target): void {
+    const entry = this.#entries.get(id)
+    if (entry) entry.target = target
+  }
+
+  remove(id: number): void {
+    const entry = this.#entries.get(id)
+    if (!entry) return
+    this.#entries.delete(id)
+    this.#forget(entry)
+    abort(entry)
+  }
+
+  lastCheck(id: number): LastCheck | undefined {
+    return this.#entries.get(id)?.last
+  }
+
+  async stop(): Promise<void> {
+    const entries = [...this.#entries.values()]
+    this.#entries.clear()
+    for (const entry of entries) this.#forget(entry)
+    await inSlices(entries, abort)
+  }
+
+  #forget(entry: Entry): void {
+    entry.removed = true
+    entry.cancel()
+    this.#gate.leave(entry.job)
+  }
+
+  /** First checks, evenly over the interval. */
+  async #spread(): Promise<void> {
+    const entries = this.#added
+    this.#added = []
+    const now = this.#clock.now()
+    const step = this.#settings.intervalMs / entries.length
+    let due = now
+    await inSlices(entries, (entry) => {
+      this.#arm(entry, due)
+      due += step
+    })
+  }
+
+  #arm(entry: Entry, due: number): void {
+    if (entry.removed) return
+    entry.due = due
+    const wait = Math.max(0, due - this.#clock.now())
+    entry.cancel = this.#clock.after(wait, () => this.#gate.enter(entry.job))
+  }
+
+  /** One check with all that follows; the gate has let it in. */
+  async #run(entry: Entry): Promise<void> {
+    const began = this.#clock.now()
+    if (began - entry.due > this.#lateMs) this.#gate.late++
+    const result = await this.#result(entry)
+    if (entry.removed) return
+    const { status, reason } = result
+    this.#logUnknown(entry, result)
+    entry.last = { at: this.#clock.date(), status, reason, ms: this.#clock.now() - began }
+    this.#armNext(entry)
+    this.#count(entry, result)
+  }
+
+  /** The next check on the backend's own beat; beats that passed during a slow check are skipped. */
+  #armNext(entry: Entry): void {
+    const { intervalMs } = this.#settings
+    const beats = Math.ceil((this.#clock.now() - entry.due) / intervalMs)
+    this.#arm(entry, entry.due + Math.max(1, beats) * intervalMs)
+  }
+
+  /** What the check found; over when the timeout is even if it never settles. */
+  async #result(entry: Entry): Promise<Result> {
+    const running = (entry.running = new AbortController())
+    const { signal } = running
+    const late = new Error(`timed out after ${formatDuration(this.#timeoutMs)}`)
+    // After a stall of ours the timer is first to run; the answer that came meanwhile is read before the next turn.
+    const cancel = this.#clock.after(this.#timeoutMs, () => setImmediate(() => running.abort(late)))
+    try {
+      const result = await Promise.race([this.#check.run(entry.target, signal), aborted(signal)])
+      return signal.aborted ? unhealthy(messageOf(signal.reason)) : result
+    } catch (error) {
+      return unhealthy(messageOf(signal.aborted ? signal.reason : error))
+    } finally {
+      cancel()
+      entry.running = undefined
+    }
+  }
+
+  /** A check that cannot tell is the operator's to mend, and changes nothing else that would show. */
+  #logUnknown({ target, last }: Entry, { status, reason }: Result): void {
+    if (status !== 'unknown' || last?.status === 'unknown') return
+    this.#log.warn(`${this.#settings.name}: ${addressText(target.address)} could not be checked: ${reason}`)
+  }
+
+  #count(entry: Entry, { status, reason }: Result): void {
+    const { name } = this.#settings
+    const { streak, target, id } = entry
+    if (!streak.flips(status)) return
+    const { up } = streak
+    if (up) this.#log.info(`${name}: ${addressText(target.address)} is healthy: ${reason}`)
+    else this.#log.warn(`${name}: ${addressText(target.address)} is unhealthy: ${reason}`)
+    this.#onFlip(id, up, reason)
+  }
+}
+
+function abort(entry: Entry): void {
+  entry.running?.abort(new Error('no longer checked'))
+}

@@ -1,0 +1,84 @@
+// The healthcheck section of a server: the keys all kinds share, and each kind's own.
+
+import { z } from 'zod'
+import { duration, oneOf, positiveDuration } from '../core/settings.ts'
+import type { Check, CheckKind } from './check.ts'
+import * as kinds from './kinds.ts'
+
+type Kinds = typeof kinds
+export type CheckName = keyof Kinds
+
+const INTEGER = 'a whole number'
+
+/** How many results in a row; as in gobetween 0 and less are 1. A numeric string is taken too. */
+const inARow = () =>
+  z
+    .union([z.number(), z.string().regex(/^\s*[-+]?\d+\s*$/, { error: INTEGER })], { error: INTEGER })
+    .transform(Number)
+    .refine(Number.isSafeInteger, { error: INTEGER })
+    .transform((value) => Math.max(1, value))
+    .default(1)
+
+const common = {
+  /** Longest one check may take; unset or 0 is the interval, at least a second. */
+  timeout: duration().default(0),
+  /** Consecutive passes that make an unhealthy backend healthy. */
+  passes: inARow(),
+  /** Consecutive failures that make a healthy backend unhealthy. */
+  fails: inARow(),
+  /** What a backend is before its first check; unset is healthy. */
+  initial_status: oneOf(['healthy', 'unhealthy']).optional(),
+}
+
+const intervals = {
+  /** Between the beginnings of two checks of one backend. */
+  checked: { interval: positiveDuration() },
+  /** Of no use without checks. */
+  unchecked: { interval: duration().default(0) },
+}
+
+type Interval<K> = (typeof intervals)[K extends 'none' ? 'unchecked' : 'checked']
+type Section<K extends string, S extends z.core.$ZodShape> = z.ZodObject<
+  { kind: z.ZodLiteral<K> } & Interval<K> & typeof common & S,
+  z.core.$strict
+>
+type Sections = { [K in CheckName]: Section<K, Kinds[K]['settings']> }[CheckName]
+
+const names = Object.keys(kinds) as CheckName[]
+
+/** Reads a healthcheck section. Where there is none, read `{ kind: 'none' }`. */
+export const checkSettings = z.discriminatedUnion('kind', names.map(section) as [Sections, ...Sections[]], {
+  error: ({ code }) => (code === 'invalid_union' ? `one of ${names.join(', ')}` : 'a table'),
+})
+
+export type CheckSettings = z.output<typeof checkSettings>
+
+/** The check a section asks for; undefined when backends are not to be checked. */
+export function createCheck(settings: CheckSettings): Check | undefined {
+  return kindOf(settings.kind).create(settings)
+}
+
+/** Protocols of servers whose backends a kind can check. */
+export function protocolsOf(kind: CheckName): CheckKind['protocols'] {
+  return kindOf(kind).protocols
+}
+
+function kindOf(kind: CheckName): CheckKind {
+  return kinds[kind]
+}
+
+function section(kind: CheckName): Sections {
+  const own = kindOf(kind)
+  const interval = intervals[kind === 'none' ? 'unchecked' : 'checked']
+  const object = z.strictObject({ kind: z.literal(kind), ...interval, ...common, ...own.settings })
+  const whole = object.superRefine((value, context) => {
+    for (const { path, message } of own.conflicts?.(value) ?? [])
+      context.addIssue({
+        code: 'custom',
+        path: [path],
+        message,
+        input: (value as Record<string, unknown>)[path],
+      })
+  })
+  return whole as unknown as Sections
+}

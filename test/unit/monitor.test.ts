@@ -1,0 +1,367 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { realClock } from '../../src/core/clock.ts'
+import { configureLogging } from '../../src/core/log.ts'
+import type { Check, Result, Target } from '../../src/health/check.ts'
+import { Gate } from '../../src/health/gate.ts'
+import { createMonitor } from '../../src/health/monitor.ts'
+import type { MonitorSettings } from '../../src/health/monitor.ts'
+import { Streak } from '../../src/health/streak.ts'
+import { FakeClock } from '../support/clock.ts'
+import { pass } from '../support/pass.ts'
+import { until } from '../support/until.ts'
+
+configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
+
+const RESULTS: Record<string, Result> = {
+  P: { status: 'healthy', reason: 'connected' },
+  F: { status: 'unhealthy', reason: 'connection refused' },
+  '?': { status: 'unknown', reason: 'printed "2"' },
+}
+
+/** The state after each result: `U` up, `D` down. */
+function states(results: string, passes: number, fails: number, up = true): string {
+  const streak = new Streak(passes, fails, up)
+  return Array.from(results, (each) => {
+    const before = streak.up
+    const flipped = streak.flips(RESULTS[each]!.status)
+    t.equal(flipped, before !== streak.up)
+    return streak.up ? 'U' : 'D'
+  }).join('')
+}
+
+t.test('it takes consecutive results to flip', async (t) => {
+  t.equal(states('FPFPFFPF', 1, 1), 'DUDUDDUD')
+  t.equal(states('FFPFFFPF', 1, 3), 'UUUUUDUU')
+  t.equal(states('PFFFPFPP', 2, 3), 'UUUDDDDU')
+  t.equal(states('FFFFFFFF', 2, 3), 'UUDDDDDD')
+})
+
+t.test('a backend that starts down needs passes to come up', async (t) => {
+  t.equal(states('PPFPPP', 3, 1, false), 'DDDDDU')
+})
+
+t.test('a result that is unknown neither counts nor interrupts', async (t) => {
+  t.equal(states('????', 1, 1), 'UUUU')
+  t.equal(states('F?F?F', 1, 3), 'UUUUD')
+})
+
+const target = (host: string): Target => {
+  const address = { host, port: 80 }
+  return { address, endpoints: [address] }
+}
+
+/** A check whose next results are letters; `H` hangs until aborted, `N` never settles. */
+class Scripted implements Check {
+  next = 'P'
+  began: { host: string; at: number }[] = []
+  running = 0
+  most = 0
+  aborted = 0
+  readonly #clock: { now(): number }
+
+  constructor(clock: { now(): number }) {
+    this.#clock = clock
+  }
+
+  async run({ address }: Target, signal: AbortSignal): Promise<Result> {
+    this.began.push({ host: 'host' in address ? address.host : '', at: this.#clock.now() })
+    this.most = Math.max(this.most, ++this.running)
+    const letter = this.next
+    try {
+      if (letter === 'N') return await new Promise(() => {})
+      if (letter === 'H') await hang(signal, () => this.aborted++)
+      if (letter === 'X') throw new Error('script broke')
+      await new Promise(setImmediate)
+      return RESULTS[letter]!
+    } finally {
+      this.running--
+    }
+  }
+}
+
+function hang(signal: AbortSignal, aborted: () => void): Promise<never> {
+  return new Promise((_, reject) =>
+    signal.addEventListener('abort', () => {
+      aborted()
+      reject(new Error('socket closed'))
+    }),
+  )
+}
+
+function monitored(settings: Partial<MonitorSettings> = {}, gate = new Gate()) {
+  const clock = new FakeClock()
+  const check = new Scripted(clock)
+  const flips: string[] = []
+  const onFlip = (id: number, healthy: boolean, reason: string) =>
+    void flips.push(`${id} ${healthy ? 'up' : 'down'}: ${reason}`)
+  const all: MonitorSettings = {
+    name: 'web',
+    check,
+    intervalMs: 1_000,
+    timeoutMs: 500,
+    passes: 1,
+    fails: 1,
+    initialStatus: undefined,
+    ...settings,
+  }
+  return { clock, check, flips, gate, monitor: createMonitor(all, clock, gate, onFlip) }
+}
+
+t.test('a new backend is checked soon, then every interval', async (t) => {
+  const { clock, check, monitor } = monitored()
+  const start = clock.now()
+  monitor.add(1, target('a'))
+  await pass(clock, 3_500, 70)
+  t.same(
+    check.began.map(({ at }) => Math.floor((at - start) / 1_000)),
+    [0, 1, 2, 3],
+  )
+  t.ok(check.began[0]!.at - start < 100)
+})
+
+t.test('first checks of many backends are spread evenly over the interval', async (t) => {
+  const { clock, check, monitor } = monitored()
+  const start = clock.now()
+  for (let id = 0; id < 10; id++) monitor.add(id, target(`b${id}`))
+  await pass(clock, 1_999, 40)
+  t.equal(check.began.length, 20)
+  for (const [i, { host, at }] of check.began.entries()) {
+    t.equal(host, `b${i % 10}`)
+    t.ok(Math.abs(at - start - i * 100) <= 50, `${host} at ${at - start}`)
+  }
+})
+
+t.test('flips are told with their reason, and only flips', async (t) => {
+  const { clock, check, flips, monitor } = monitored({ fails: 2, passes: 2 })
+  monitor.add(7, target('a'))
+  for (const letter of 'PFPFFFPFPPP') {
+    check.next = letter
+    await pass(clock, 1_000, 10)
+  }
+  t.same(flips, ['7 down: connection refused', '7 up: connected'])
+})
+
+t.test('a check that throws counts as a failure with its message', async (t) => {
+  const { clock, check, flips, monitor } = monitored()
+  check.next = 'X'
+  monitor.add(1, target('a'))
+  await pass(clock, 100)
+  t.same(flips, ['1 down: script broke'])
+})
+
+t.test('a check that throws before it returns a promise counts the same', async (t) => {
+  const thrower: Check = {
+    run() {
+      throw new Error('at once')
+    },
+  }
+  const { clock, flips, monitor } = monitored({ check: thrower })
+  monitor.add(1, target('a'))
+  await pass(clock, 100)
+  t.same(flips, ['1 down: at once'])
+})
+
+t.test(
+  'a check that takes too long is aborted and counts as a failure, even if it never settles',
+  async (t) => {
+    for (const letter of 'HN') {
+      const { clock, check, flips, monitor, gate } = monitored()
+      check.next = letter
+      monitor.add(1, target('a'))
+      await pass(clock, 450, 9)
+      t.same(flips, [])
+      await pass(clock, 100, 2)
+      t.same(flips, ['1 down: timed out after 500ms'])
+      t.equal(gate.running, 0)
+      t.equal(check.aborted, letter === 'H' ? 1 : 0)
+    }
+  },
+)
+
+t.test('without a timeout a check may take as long as the interval, at least a second', async (t) => {
+  for (const [intervalMs, text] of [
+    [200, '1s'],
+    [3_000, '3s'],
+  ] as const) {
+    const { clock, check, flips, monitor } = monitored({ intervalMs, timeoutMs: 0 })
+    check.next = 'N'
+    monitor.add(1, target('a'))
+    await pass(clock, 3_100, 62)
+    t.equal(flips[0], `1 down: timed out after ${text}`)
+  }
+})
+
+t.test('checks of a backend never overlap; beats missed by a slow check are skipped', async (t) => {
+  const { clock, check, monitor } = monitored({ timeoutMs: 2_500 })
+  const start = clock.now()
+  check.next = 'H'
+  monitor.add(1, target('a'))
+  await pass(clock, 2_600, 52)
+  check.next = 'P'
+  await pass(clock, 2_000, 40)
+  t.equal(check.most, 1)
+  t.same(
+    check.began.map(({ at }) => Math.round((at - start) / 1_000)),
+    [0, 3, 4],
+  )
+})
+
+t.test('a backend that is removed is checked no more, and a running check of it is aborted', async (t) => {
+  const { clock, check, flips, monitor, gate } = monitored()
+  check.next = 'H'
+  monitor.add(1, target('a'))
+  monitor.add(2, target('b'))
+  await pass(clock, 100)
+  t.equal(check.running, 1)
+  monitor.remove(1)
+  monitor.remove(2)
+  monitor.remove(3)
+  t.equal(check.aborted, 1)
+  await pass(clock, 10_000, 10)
+  t.equal(check.began.length, 1)
+  t.same(flips, [])
+  t.equal(gate.running, 0)
+  t.equal(clock.pending, 0)
+  t.equal(monitor.lastCheck(1), undefined)
+})
+
+t.test('a backend that is removed in the turn it came is never checked', async (t) => {
+  const { clock, check, monitor } = monitored()
+  monitor.add(1, target('a'))
+  monitor.remove(1)
+  await pass(clock, 5_000, 5)
+  t.equal(check.began.length, 0)
+  t.equal(clock.pending, 0)
+})
+
+t.test('later checks go where a backend was moved to, and what was counted stays', async (t) => {
+  const { clock, check, flips, monitor } = monitored({ fails: 2 })
+  check.next = 'F'
+  monitor.add(1, target('a'))
+  await pass(clock, 100)
+  monitor.retarget(1, target('b'))
+  monitor.retarget(2, target('c'))
+  await pass(clock, 1_000, 10)
+  t.same(
+    check.began.map(({ host }) => host),
+    ['a', 'b'],
+  )
+  t.equal(flips.length, 1)
+})
+
+t.test('the last check of a backend can be read', async (t) => {
+  const { clock, check, monitor } = monitored()
+  check.next = '?'
+  monitor.add(1, target('a'))
+  t.equal(monitor.lastCheck(1), undefined)
+  await pass(clock, 100)
+  t.match(monitor.lastCheck(1), { status: 'unknown', reason: 'printed "2"', ms: Number })
+  check.next = 'F'
+  await pass(clock, 1_000, 10)
+  t.match(monitor.lastCheck(1), { status: 'unhealthy', reason: 'connection refused' })
+})
+
+t.test('backends start as initial_status says, and healthy without it', async (t) => {
+  t.equal(monitored().monitor.initiallyHealthy, true)
+  t.equal(monitored({ initialStatus: 'healthy' }).monitor.initiallyHealthy, true)
+  const { clock, monitor, flips } = monitored({ initialStatus: 'unhealthy', passes: 2 })
+  t.equal(monitor.initiallyHealthy, false)
+  monitor.add(1, target('a'))
+  await pass(clock, 100)
+  t.same(flips, [])
+  await pass(clock, 1_000, 10)
+  t.same(flips, ['1 up: connected'])
+})
+
+t.test('without a check backends are healthy and never checked', async (t) => {
+  const { clock, monitor, flips } = monitored({ check: undefined, initialStatus: 'unhealthy', intervalMs: 0 })
+  t.equal(monitor.initiallyHealthy, true)
+  monitor.add(1, target('a'))
+  monitor.retarget(1, target('b'))
+  await pass(clock, 10_000, 10)
+  t.same(flips, [])
+  t.equal(monitor.lastCheck(1), undefined)
+  monitor.remove(1)
+  await monitor.stop()
+  t.equal(clock.pending, 0)
+})
+
+t.test('all monitors together run no more checks at once than the gate lets in', async (t) => {
+  const gate = new Gate(3)
+  const one = monitored({ intervalMs: 10, timeoutMs: 1_000 }, gate)
+  const two = monitored({ intervalMs: 10, timeoutMs: 1_000 }, gate)
+  one.check.next = two.check.next = 'H'
+  for (let id = 0; id < 5; id++) {
+    one.monitor.add(id, target(`b${id}`))
+    two.monitor.add(id, target(`b${id}`))
+  }
+  await pass(one.clock, 50, 10)
+  await pass(two.clock, 50, 10)
+  t.equal(one.check.running + two.check.running, 3)
+  t.equal(gate.running, 3)
+  t.equal(gate.waiting, 7)
+  await one.monitor.stop()
+  await pass(two.clock, 50, 5)
+  t.equal(two.check.running, 3, 'those that waited came in')
+  t.equal(gate.waiting, 2)
+  await two.monitor.stop()
+  await pass(two.clock, 50, 5)
+  t.same([gate.running, gate.waiting], [0, 0])
+})
+
+t.test('checks that begin late are counted', async (t) => {
+  const gate = new Gate(1)
+  const { clock, check, monitor } = monitored({ intervalMs: 2_000, timeoutMs: 500 }, gate)
+  check.next = 'H'
+  monitor.add(1, target('a'))
+  await pass(clock, 0)
+  t.equal(gate.late, 0)
+  monitor.add(2, target('b'))
+  await pass(clock, 150, 3)
+  check.next = 'P'
+  await pass(clock, 1_000, 20)
+  t.equal(gate.late, 1, 'the second waited 350 ms for the first')
+})
+
+t.test('flips and checks that cannot tell are logged once', async (t) => {
+  const output = join(t.testdir(), 'log')
+  configureLogging({ level: 'info', output, format: 'text' })
+  const { clock, check, monitor } = monitored()
+  monitor.add(1, target('a'))
+  for (const letter of 'PFF??P') {
+    check.next = letter
+    await pass(clock, 1_000, 10)
+  }
+  configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
+  const lines = readFileSync(output, 'utf8').trim().split('\n')
+  t.equal(lines.length, 3)
+  t.match(lines[0], /\(healthcheck\): web: a:80 is unhealthy: connection refused$/)
+  t.match(lines[1], /web: a:80 could not be checked: printed "2"$/)
+  t.match(lines[2], /web: a:80 is healthy: connected$/)
+})
+
+t.test('five thousand backends are added, checked and stopped without a stall', async (t) => {
+  const gate = new Gate()
+  const check = new Scripted(realClock)
+  check.next = 'H'
+  const settings: MonitorSettings = {
+    name: 'web',
+    check,
+    intervalMs: 200,
+    timeoutMs: 60_000,
+    passes: 1,
+    fails: 1,
+    initialStatus: undefined,
+  }
+  const monitor = createMonitor(settings, realClock, gate, () => {})
+  for (let id = 0; id < 5_000; id++) monitor.add(id, target(`b${id}`))
+  await until(() => gate.running === 1_000 && gate.waiting === 4_000)
+  const began = performance.now()
+  await monitor.stop()
+  await until(() => gate.running === 0 && gate.waiting === 0)
+  t.ok(performance.now() - began < 1_000)
+  t.equal(check.aborted, 1_000)
+  t.equal(check.running, 0)
+})
