@@ -48,6 +48,6 @@ export class Table implements Columns {
 }
 
 function enlarge<T extends Float64Array | Int32Array | Uint8Array>(from: T, to: T): T {
-  to.set(from as never)
+  to.set(from)
   return to
 }

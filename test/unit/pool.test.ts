@@ -325,7 +325,7 @@ t.test(
   },
 )
 
-t.test('sorted rows stay sorted through any order of changes', async (t) => {
+t.test('sorted rows stay sorted through any order of changes', async () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat(40)), { maxLength: 200 }), (changes) => {
       const text = Array.from({ length: 41 }, (_, i) => `h${(i * 7919) % 41}`)

@@ -1,0 +1,78 @@
+// One line a flow, written when it is over: who, where to, why there, how much, how long, why it ended.
+
+import { openSink, localTime } from '../core/log.ts'
+import type { Sink } from '../core/log.ts'
+import type { FlowEnd } from '../plane/plane.ts'
+import { describeNote } from './note.ts'
+
+/** What the line says beside the flow's own record. */
+export interface AccessContext {
+  readonly server: string
+  /** The server's balance kind. */
+  readonly balance: string
+  /** Text of the backend; empty when none was dialled. */
+  readonly backend: string
+}
+
+export type AccessLog = (end: FlowEnd, context: AccessContext) => void
+
+/**
+ * Opens the access log at `output` (`stdout`, `stderr` or a file), as JSON when `format` is `json` and as text
+ * otherwise. Throws when the file cannot be opened. Lines of one turn of the event loop are written together.
+ */
+export function openAccessLog(output: string, format: string, now: () => number): AccessLog {
+  const line = format === 'json' ? jsonLine : textLine
+  const write = gathered(openSink(output))
+  return (end, context) => write(line(end, context, now()))
+}
+
+/** A call a flow, one write a turn. */
+function gathered(sink: Sink): (line: string) => void {
+  let lines = ''
+  const flush = () => {
+    sink.write(lines)
+    lines = ''
+  }
+  return (line) => {
+    if (lines === '') setImmediate(flush)
+    lines += line
+  }
+}
+
+function jsonLine(end: FlowEnd, { server, balance, backend }: AccessContext, now: number): string {
+  const { client, reason, rx, tx, waitedMs, connectMs, firstByteMs, durationMs, note } = end
+  const record = {
+    time: new Date(now).toISOString(),
+    server,
+    client: endpoint(client.ip, client.port),
+    local: endpoint(client.localIp, client.localPort),
+    backend,
+    why: backend && describeNote(note, balance),
+    rx,
+    tx,
+    waited_ms: tidy(waitedMs),
+    connect_ms: tidy(connectMs),
+    first_byte_ms: tidy(firstByteMs),
+    duration_ms: tidy(durationMs),
+    reason,
+  }
+  return JSON.stringify(record) + '\n'
+}
+
+function textLine(end: FlowEnd, { server, balance, backend }: AccessContext, now: number): string {
+  const { client, reason, rx, tx, waitedMs, connectMs, firstByteMs, durationMs, note } = end
+  const why = backend ? describeNote(note, balance) : '-'
+  const times = [waitedMs, connectMs, firstByteMs, durationMs].map((ms) => tidy(ms) ?? '-').join('/')
+  const who = `${endpoint(client.ip, client.port) ?? '-'} ${endpoint(client.localIp, client.localPort) ?? '-'}`
+  return `${localTime(new Date(now))} ${server} ${who} ${backend || '-'} ${why} rx=${rx} tx=${tx} ms=${times} ${reason}\n`
+}
+
+function endpoint(ip: string, port: number): string | null {
+  if (ip === '') return null
+  return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`
+}
+
+/** Milliseconds with three digits, null where it never came so far. */
+function tidy(ms: number): number | null {
+  return ms < 0 ? null : Math.round(ms * 1000) / 1000
+}

@@ -1,0 +1,263 @@
+// The heart: access, room, elect. The desk a plane asks, and the only place that gives slots and takes them back.
+
+import type { Balancer } from '../balance/balancer.ts'
+import type { Address } from '../core/address.ts'
+import { isUnix } from '../core/address.ts'
+import { Bursts } from '../core/burst.ts'
+import type { Clock } from '../core/clock.ts'
+import { ipBytes } from '../core/ip.ts'
+import type { Logger } from '../core/log.ts'
+import { EXPLANATIONS } from '../core/reasons.ts'
+import type { Reason, Refusal } from '../core/reasons.ts'
+import type { Answer, Arrival, Desk, Dial, DialFailure, FlowEnd, Listening, Refuse } from '../plane/plane.ts'
+import type { Backend } from '../pool/backend.ts'
+import type { Pool } from '../pool/pool.ts'
+import { packNote, unpackNote } from './note.ts'
+import type { Note } from './note.ts'
+import { Queue } from './queue.ts'
+import type { Room } from './room.ts'
+import type { Totals } from './totals.ts'
+
+export interface AdmissionOptions {
+  readonly pool: Pool
+  readonly room: Room
+  readonly totals: Totals
+  readonly balancer: Balancer
+  /** Undefined: everybody may come in. */
+  readonly access: { allows(bytes: Uint8Array): boolean } | undefined
+  /** The bytes a hash kind hashes; undefined for kinds that do not hash. */
+  readonly hashKey: ((address: Uint8Array, client: Arrival) => Uint8Array) | undefined
+  /** Bounds one dial; 0 is the kernel's limit. */
+  readonly dialTimeoutMs: number
+  /** Further backends tried after a failed dial. */
+  readonly redispatch: number
+  /** How long a client waits for a slot; 0 is not at all. */
+  readonly queueMs: number
+  /** A client with this descriptor or a higher one is refused. */
+  readonly descriptorCeiling: number
+  readonly clock: Clock
+  readonly log: Logger
+  /** Told of every flow that is over, with its backend's text; empty without one. */
+  readonly onEnd: (end: FlowEnd, backend: string) => void
+}
+
+/** What is remembered of a flow that waited or failed a dial; all others are known to the plane alone. */
+interface Pending {
+  readonly client: Arrival
+  /** Rows whose dial failed. */
+  readonly tried: number[]
+  /** Addresses of the last backend whose dial failed. */
+  endpoints: number
+  /** The last backend dialled, by text. */
+  last: string
+}
+
+const NO_KEY: Uint8Array = new Uint8Array(0)
+
+export class Admission implements Desk {
+  readonly #options: AdmissionOptions
+  readonly #bursts: Bursts
+  readonly #pending = new Map<number, Pending>()
+  readonly #queue: Queue<Pending>
+  #listening: Listening | undefined
+  #serving = false
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options
+    this.#bursts = new Bursts((message) => options.log.error(message), options.clock)
+    this.#queue = new Queue(options.queueMs, options.clock, ({ client }) =>
+      this.#listening?.answer(client.flow, { refuse: 'queue-timeout' }),
+    )
+  }
+
+  /** Flows that wait for a slot. */
+  get queued(): number {
+    return this.#queue.size
+  }
+
+  /** Where flows that waited are answered. */
+  attach(listening: Listening): void {
+    this.#listening = listening
+  }
+
+  /** No flow will be answered any more. */
+  close(): void {
+    this.#queue.close()
+  }
+
+  arrived(client: Arrival): Answer {
+    const { totals, room, clock } = this.#options
+    const began = clock.now()
+    totals.arrived++
+    const refusal = this.#admit(client)
+    const answer = refusal ? { refuse: refusal } : this.#decide(client, undefined)
+    if ('refuse' in answer) {
+      if (!refusal) room.leave(client.ip)
+      totals.refused(answer.refuse)
+    }
+    totals.decision.record(clock.now() - began)
+    return answer
+  }
+
+  headed(): Answer {
+    return { refuse: 'bad-header' } // Nobody here asks for a client's first bytes yet.
+  }
+
+  dialFailed(client: Arrival, failure: DialFailure): Answer {
+    const { pool, balancer, redispatch, totals, log } = this.#options
+    const { why, code, ms, backend: row, note } = failure
+    const backend = pool.at(row)
+    pool.release(row)
+    if (why === 'descriptors' || why === 'ports') return { refuse: this.#refused(why) }
+
+    log.debug(`dial of ${backend.text} failed for ${client.ip}: ${code}`)
+    backend.refused++
+    balancer.failed?.(row, ms)
+    const pending = this.#remember(client)
+    pending.last = backend.text
+    if (++pending.endpoints < backend.endpoints.length && pool.live(backend)) {
+      const last = unpackNote(note)
+      return this.#dial(client, backend, {
+        ...last,
+        endpoint: (last.endpoint + 1) % backend.endpoints.length,
+      })
+    }
+    pending.endpoints = 0
+    pending.tried.push(row)
+    const over: Refuse = { refuse: why === 'timeout' ? 'dial-timeout' : 'dial-failed' }
+    if (pending.tried.length > redispatch) return over
+    const answer = this.#decide(client, pending)
+    if ('refuse' in answer) return over
+    totals.redispatches++
+    return answer
+  }
+
+  connected(_client: Arrival, backend: number, ms: number): void {
+    this.#options.balancer.connected?.(backend, ms)
+  }
+
+  firstByte(_client: Arrival, backend: number, ms: number): void {
+    this.#options.balancer.firstByte?.(backend, ms)
+  }
+
+  ended(end: FlowEnd): void {
+    const { pool, room, totals, onEnd } = this.#options
+    const { flow, ip } = end.client
+    let text = this.#pending.get(flow)?.last ?? ''
+    if (end.backend >= 0) {
+      const backend = pool.at(end.backend)
+      text = backend.text
+      if (end.connectMs >= 0) backend.closed++
+      pool.release(end.backend)
+    }
+    this.#pending.delete(flow)
+    this.#queue.remove(flow)
+    room.leave(ip)
+    totals.ended(end)
+    onEnd(end, text)
+  }
+
+  /** A backend may have become electable: who waits is served, once this turn of work is over. */
+  serve(): void {
+    if (this.#serving || this.#queue.size === 0) return
+    this.#serving = true
+    queueMicrotask(() => {
+      this.#serving = false
+      for (let first = this.#queue.first; first; first = this.#queue.first) {
+        const answer = this.#elect(first.client, first)
+        if (typeof answer === 'string') return
+        this.#queue.remove(first.client.flow)
+        this.#listening?.answer(first.client.flow, answer)
+      }
+    })
+  }
+
+  #admit(client: Arrival): Refusal | undefined {
+    const { access, room, descriptorCeiling } = this.#options
+    if (client.fd >= descriptorCeiling) return this.#refused('descriptors')
+    if (access && client.ip !== '' && !access.allows(ipBytes(client.ip))) return 'access'
+    const refusal = room.enter(client.ip)
+    if (refusal === 'server-full')
+      this.#bursts.say(
+        refusal,
+        () => `refused a client: max_connections (${room.limits.maxConnections}) reached`,
+      )
+    return refusal
+  }
+
+  #decide(client: Arrival, pending: Pending | undefined): Answer {
+    const { queueMs } = this.#options
+    // Nobody overtakes those who wait already.
+    const election = this.#queue.size > 0 ? 'all-full' : this.#elect(client, pending)
+    if (typeof election !== 'string') return election
+    if (election === 'all-full' && queueMs > 0) {
+      this.#queue.add(pending ?? this.#remember(client))
+      return { later: true }
+    }
+    this.#bursts.say(election, () => `refused a client: ${EXPLANATIONS[election] ?? election}`)
+    return { refuse: election }
+  }
+
+  #elect(client: Arrival, pending: Pending | undefined): Dial | Refusal {
+    const { pool, totals } = this.#options
+    const election = pool.elect(this.#key(client), pending?.tried)
+    if (typeof election === 'string') return election
+    totals.elections++
+    const { backend, only } = election
+    const how = pending && pending.tried.length === 0 ? 'queued' : only ? 'only-one' : 'elected'
+    return this.#dial(client, backend, {
+      how,
+      endpoint: this.#endpoint(backend, client),
+      redispatches: pending?.tried.length ?? 0,
+    })
+  }
+
+  #dial(client: Arrival, backend: Backend, why: Omit<Note, 'priority'>): Dial {
+    const { pool, dialTimeoutMs } = this.#options
+    const address = atPort(backend.endpoints[why.endpoint]!, client)
+    const note = packNote({ ...why, priority: backend.found.priority })
+    pool.take(backend.row)
+    return { dial: { backend: backend.row, address, timeoutMs: dialTimeoutMs, note } }
+  }
+
+  /** Which address of a host name: the same for the same client where the kind hashes, in turn elsewhere. */
+  #endpoint(backend: Backend, client: Arrival): number {
+    const count = backend.endpoints.length
+    if (count === 1) return 0
+    return (this.#options.hashKey ? spread(this.#key(client)) : backend.turn++) % count
+  }
+
+  #key(client: Arrival): Uint8Array {
+    return this.#options.hashKey?.(ipBytes(client.ip), client) ?? NO_KEY
+  }
+
+  #remember(client: Arrival): Pending {
+    let pending = this.#pending.get(client.flow)
+    if (!pending) {
+      pending = { client, tried: [], endpoints: 0, last: '' }
+      this.#pending.set(client.flow, pending)
+    }
+    return pending
+  }
+
+  /** Logs our own shortage once a burst. */
+  #refused(reason: 'descriptors' | 'ports'): Refusal & Reason {
+    const lack =
+      reason === 'descriptors' ? 'descriptors are running out (ulimit -n)' : 'no local port is free'
+    this.#bursts.say(reason, () => `refused a client: ${lack}`)
+    return reason
+  }
+}
+
+/** A backend written `host:*` is dialled on the port the client came in on. */
+function atPort(address: Address, client: Arrival): Address {
+  if (isUnix(address) || address.port !== 0) return address
+  return { host: address.host, port: client.localPort }
+}
+
+/** A number from a hash key, so that a client keeps the endpoint it has: FNV-1a, 32 bits. */
+function spread(key: Uint8Array): number {
+  let hash = 2166136261
+  for (const byte of key) hash = Math.imul(hash ^ byte, 16777619)
+  return hash >>> 0
+}

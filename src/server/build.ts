@@ -1,0 +1,54 @@
+// From a server's settings to the parts it runs on; what this release cannot run is refused here, by name.
+
+import { compileAccess } from '../access/rules.ts'
+import type { Balancer, BalancerKind } from '../balance/balancer.ts'
+import { hashKeyOf } from '../balance/hash.ts'
+import * as balancers from '../balance/kinds.ts'
+import type { ServerSettings } from '../config/server.ts'
+import { isWildcard } from '../core/address.ts'
+import type { Clock } from '../core/clock.ts'
+import { UnsupportedError } from '../core/errors.ts'
+import type { AdmissionOptions } from './admission.ts'
+
+/** What is asked for in the settings and comes in a later release, with the words for it. */
+const LATER: readonly (readonly [string, (settings: ServerSettings) => boolean])[] = [
+  ['protocol "udp" (UDP sessions)', ({ protocol }) => protocol === 'udp'],
+  ['protocol "tls" (TLS termination)', ({ protocol }) => protocol === 'tls'],
+  ['the tls section (TLS termination)', ({ tls }) => tls !== undefined],
+  ['the sni section (backends by TLS server name)', ({ sni }) => sni !== undefined],
+  ['the backends_tls section (TLS to backends)', ({ backends_tls }) => backends_tls !== undefined],
+  ['the proxy_protocol section (PROXY headers)', ({ proxy_protocol }) => proxy_protocol !== undefined],
+]
+
+/** Throws `UnsupportedError` with one sentence that names the first thing this release lacks. */
+export function refuseUnsupported(name: string, settings: ServerSettings): void {
+  const missing = LATER.find(([, asked]) => asked(settings))
+  if (missing)
+    throw new UnsupportedError(
+      `server ${name} needs ${missing[0]}, which this release of fairlead does not have`,
+    )
+}
+
+export interface Chooser {
+  readonly kind: BalancerKind
+  readonly balancer: Balancer
+  readonly hashKey: AdmissionOptions['hashKey']
+}
+
+/** The balancer, and for kinds that hash, the bytes of a client that gobetween would hash. */
+export function buildChooser(settings: ServerSettings, clock: Clock): Chooser {
+  const kind = balancers[settings.balance] as unknown as BalancerKind
+  const balancer = kind.create(settings, { clock })
+  if (!kind.keyed) return { kind, balancer, hashKey: undefined }
+  // gobetween sees an IPv4 client in 16 bytes on a wildcard bind and in 4 on a specific one.
+  const mapped = settings.bind.map(isWildcard)
+  const hashKey = (bytes: Uint8Array, client: { bind: number }) =>
+    hashKeyOf(bytes, settings as never, mapped[client.bind]!)
+  return { kind, balancer, hashKey }
+}
+
+/** The access table; undefined when everybody may come in. */
+export function buildAccess({ access }: ServerSettings): AdmissionOptions['access'] {
+  if (!access || (access.default === 'allow' && access.rules.length === 0)) return undefined
+  return compileAccess(access)
+}

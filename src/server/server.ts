@@ -1,0 +1,335 @@
+// One server: a listener, its backends, and everything between them, wired.
+//
+//      source ─► pool.update ─► discovered ─► names ─► locate ─┐
+//                                          └► monitor ─► mark ─┴─► electable ─► admission ◄─ plane
+
+import type { ServerConfig } from '../config/read.ts'
+import type { ServerSettings } from '../config/server.ts'
+import { addressText, hostText, isUnix } from '../core/address.ts'
+import type { Address } from '../core/address.ts'
+import { pause } from '../core/clock.ts'
+import type { Cancel, Clock } from '../core/clock.ts'
+import { descriptorCeiling } from '../core/descriptors.ts'
+import { BindError } from '../core/errors.ts'
+import { logger, prefixed } from '../core/log.ts'
+import type { Logger } from '../core/log.ts'
+import type { Ending } from '../core/reasons.ts'
+import { somaxconn } from '../core/somaxconn.ts'
+import type { Listed } from '../discovery/schedule.ts'
+import type { Sources, Subscription } from '../discovery/sources.ts'
+import type { Names } from '../dns/names.ts'
+import type { Gate } from '../health/gate.ts'
+import { createMonitor } from '../health/monitor.ts'
+import type { LastCheck, Monitor } from '../health/monitor.ts'
+import { createCheck } from '../health/settings.ts'
+import type { Listening, ListenSpec, Plane } from '../plane/plane.ts'
+import type { Backend } from '../pool/backend.ts'
+import { Pool } from '../pool/pool.ts'
+import type { Change } from '../pool/pool.ts'
+import type { AccessLog } from './accesslog.ts'
+import { Admission } from './admission.ts'
+import { buildAccess, buildChooser, refuseUnsupported } from './build.ts'
+import type { Chooser } from './build.ts'
+import { Room } from './room.ts'
+import { Totals } from './totals.ts'
+
+/** What all servers of a process share. */
+export interface ServerContext {
+  readonly plane: Plane
+  readonly names: Names
+  readonly sources: Sources
+  readonly gate: Gate
+  readonly clock: Clock
+  readonly accessLog: AccessLog | undefined
+}
+
+/** A server listens at the latest after this long, whether discovery has answered or not. */
+const FIRST_ANSWER_MS = 500
+/** A dial with `backend_connection_timeout` unset. */
+const DIAL_MS = 5_000
+/** A flow nobody decides about. */
+const UNDECIDED_MS = 10_000
+/** Go's default, which gobetween's users have. */
+const KEEP_ALIVE_MS = 15_000
+
+export class Server {
+  readonly name: string
+  readonly config: ServerConfig
+  readonly settings: ServerSettings
+  readonly pool: Pool
+  readonly room: Room
+  readonly totals = new Totals()
+  readonly #context: ServerContext
+  readonly #log: Logger
+  readonly #chooser: Chooser
+  readonly #admission: Admission
+  readonly #monitor: Monitor
+  /** How to stop following the addresses behind a backend's host name, by backend. */
+  readonly #followed = new Map<number, Cancel>()
+  /** Backends whose name has not been resolved yet. */
+  readonly #unlocated = new Set<number>()
+  readonly #stopping = new AbortController()
+  #subscription: Subscription | undefined
+  #listening: Listening | undefined
+  #ticker: Cancel | undefined
+  #ready: () => void = () => {}
+  #emptied: () => void = () => {}
+  #updated = false
+
+  /** Builds everything and starts nothing. Throws `UnsupportedError` for what this release cannot do. */
+  constructor(name: string, config: ServerConfig, context: ServerContext) {
+    const { settings } = config
+    refuseUnsupported(name, settings)
+    this.name = name
+    this.config = config
+    this.settings = settings
+    this.#context = context
+    this.#log = prefixed(logger('server'), `${name}: `)
+    this.#chooser = buildChooser(settings, context.clock)
+    const { balancer, kind, hashKey } = this.#chooser
+    const { clock } = context
+    this.#monitor = this.#buildMonitor()
+    this.pool = new Pool(
+      {
+        balancer,
+        weighted: kind.weighted,
+        random: () => clock.random(),
+        initiallyHealthy: this.#monitor.initiallyHealthy,
+      },
+      {
+        discovered: (backend) => this.#follow(backend),
+        undiscovered: (backend) => this.#unfollow(backend),
+        room: () => this.#admission.serve(),
+      },
+    )
+    this.room = new Room(
+      {
+        maxConnections: settings.max_connections,
+        maxPerClient: settings.max_connections_per_client,
+        ratePerClient: settings.client_connection_rate,
+      },
+      clock,
+    )
+    this.#admission = new Admission({
+      pool: this.pool,
+      room: this.room,
+      totals: this.totals,
+      balancer,
+      hashKey,
+      access: buildAccess(settings),
+      dialTimeoutMs: settings.backend_connection_timeout ?? DIAL_MS,
+      redispatch: settings.redispatch,
+      queueMs: settings.queue_timeout,
+      descriptorCeiling: descriptorCeiling(),
+      clock,
+      log: this.#log,
+      onEnd: (end, backend) => {
+        context.accessLog?.(end, { server: name, balance: settings.balance, backend })
+        if (this.#listening?.flows === 0) this.#emptied()
+      },
+    })
+  }
+
+  /** Where it really listens; empty before `start` and after `stop`. */
+  get addresses(): readonly string[] {
+    return this.#listening?.addresses ?? []
+  }
+
+  /** Clients that wait for a slot. */
+  get queued(): number {
+    return this.#admission.queued
+  }
+
+  /** How its discovery is doing. */
+  get source(): Subscription | undefined {
+    return this.#subscription
+  }
+
+  /** The last check of a backend; undefined before the first one, and without checks. */
+  lastCheck(backend: Backend): LastCheck | undefined {
+    return this.#monitor.lastCheck(backend.id)
+  }
+
+  /** Flows connected to a backend now. */
+  active(backend: Backend): number {
+    return this.pool.traffic.connects(backend.row) - backend.closed
+  }
+
+  /**
+   * Asks discovery, then listens: with backends when it answers soon, without when it does not. Rejects with
+   * `BindError` when an address cannot be had, and leaves nothing behind then.
+   */
+  async start(): Promise<void> {
+    const { settings, name } = this
+    const { sources, clock, plane } = this.#context
+    if (settings.backend_connection_timeout === undefined)
+      this.#log.info(`backend_connection_timeout is not set: a dial may take ${DIAL_MS / 1000}s`)
+    const located = new Promise<void>((resolve) => (this.#ready = resolve))
+    this.#subscription = sources.subscribe(settings.discovery, name, (listed) => void this.#learn(listed))
+    await Promise.race([located, pause(clock, FIRST_ANSWER_MS, this.#stopping.signal)])
+    try {
+      this.#listening = await plane.listen(this.#spec(), this.#admission)
+    } catch (error) {
+      this.#abandon()
+      throw bindError(name, error)
+    }
+    this.#admission.attach(this.#listening)
+    this.pool.traffic.readFrom(this.#listening)
+    this.#ticker = clock.every(1000, () => this.pool.traffic.tick())
+    this.#log.info(`listening on ${this.addresses.join(', ')}`)
+  }
+
+  /**
+   * Accepts no more, lets flows finish for at most `graceMs`, closes what is left with `reason`. Resolves when
+   * the last flow has been reported and the addresses are free.
+   */
+  async stop(graceMs: number, reason: Ending): Promise<void> {
+    const listening = this.#listening
+    this.#stopping.abort()
+    if (listening) {
+      await listening.drain()
+      if (graceMs > 0 && listening.flows > 0) {
+        const emptied = new Promise<void>((resolve) => (this.#emptied = resolve))
+        await Promise.race([emptied, pause(this.#context.clock, graceMs, new AbortController().signal)])
+      }
+      await listening.stop(reason)
+    }
+    this.#abandon()
+    this.#log.info('stopped')
+  }
+
+  #abandon(): void {
+    this.#stopping.abort()
+    this.#subscription?.cancel()
+    void this.#monitor.stop()
+    this.#admission.close()
+    this.#ticker?.()
+    for (const cancel of this.#followed.values()) cancel()
+    this.#followed.clear()
+  }
+
+  async #learn({ backends }: Listed): Promise<void> {
+    const change = await this.pool.update(backends)
+    if (!change) return
+    this.#tell(change)
+    this.#updated = true
+    if (this.#unlocated.size === 0) this.#ready()
+  }
+
+  #tell({ added, removed, changed }: Change): void {
+    const parts = [said('added', added), said('removed', removed), said('changed', changed)].filter(Boolean)
+    if (parts.length > 0) this.#log.info(`backends: ${parts.join('; ')}`)
+  }
+
+  #follow(backend: Backend): void {
+    // An update under way goes on after the server was stopped.
+    if (this.#stopping.signal.aborted) return
+    const { address } = backend.found
+    if (isUnix(address)) return this.#locate(backend, [address])
+    this.#unlocated.add(backend.id)
+    const cancel = this.#context.names.watch(address.host, (ips) =>
+      this.#locate(
+        backend,
+        ips.map((host) => ({ host, port: address.port })),
+      ),
+    )
+    this.#followed.set(backend.id, cancel)
+  }
+
+  /** The name of a backend stands for these addresses now; for none while it does not exist. */
+  #locate(backend: Backend, endpoints: readonly Address[]): void {
+    const checked = backend.endpoints.length > 0
+    this.pool.locate(backend, endpoints)
+    this.#unlocated.delete(backend.id)
+    if (endpoints.length === 0) this.#monitor.remove(backend.id)
+    else this.#check(backend, checked)
+    if (this.#updated && this.#unlocated.size === 0) this.#ready()
+  }
+
+  #check({ id, found, endpoints }: Backend, again: boolean): void {
+    const target = {
+      address: this.#checkable(found.address),
+      endpoints: endpoints.map((each) => this.#checkable(each)),
+    }
+    if (again) this.#monitor.retarget(id, target)
+    else this.#monitor.add(id, target)
+  }
+
+  /** A backend on `host:*` is checked on the first port the server listens on. */
+  #checkable(address: Address): Address {
+    if (isUnix(address) || address.port !== 0) return address
+    const first = this.settings.bind.find((bind) => !isUnix(bind))
+    return first && !isUnix(first) ? { host: address.host, port: first.port } : address
+  }
+
+  #unfollow(backend: Backend): void {
+    this.#followed.get(backend.id)?.()
+    this.#followed.delete(backend.id)
+    this.#unlocated.delete(backend.id)
+    this.#monitor.remove(backend.id)
+    backend.endpoints = []
+    this.#lose(backend)
+  }
+
+  #lose(backend: Backend): void {
+    if (this.settings.on_backend_loss === 'close') this.#listening?.drop(backend.row, 'backend-lost')
+  }
+
+  #buildMonitor(): Monitor {
+    const { healthcheck } = this.settings
+    const { interval, timeout, passes, fails, initial_status } = healthcheck
+    const { clock, gate } = this.#context
+    const settings = {
+      name: this.name,
+      check: createCheck(healthcheck),
+      intervalMs: interval,
+      timeoutMs: timeout,
+      passes,
+      fails,
+      initialStatus: initial_status,
+    }
+    return createMonitor(settings, clock, gate, (id, healthy, reason) => this.#flip(id, healthy, reason))
+  }
+
+  #flip(id: number, healthy: boolean, reason: string): void {
+    const backend = this.pool.find(id)
+    if (!backend || !this.pool.mark(backend, healthy)) return
+    this.#log[healthy ? 'info' : 'warn'](
+      `backend ${backend.text} is ${healthy ? 'healthy' : 'unhealthy'}: ${reason}`,
+    )
+    if (!healthy) this.#lose(backend)
+  }
+
+  #spec(): ListenSpec {
+    const { settings } = this
+    return {
+      binds: settings.bind,
+      backlog: somaxconn(),
+      clientIdleMs: settings.client_idle_timeout,
+      backendIdleMs: settings.backend_idle_timeout,
+      halfCloseMs: settings.half_close_timeout,
+      undecidedMs: UNDECIDED_MS,
+      keepAliveMs: KEEP_ALIVE_MS,
+      report: this.#chooser.kind.report,
+    }
+  }
+}
+
+/** `added a:80, b:80 and 98 more`; empty for nobody. */
+function said(verb: string, texts: readonly string[]): string {
+  if (texts.length === 0) return ''
+  const more = texts.length > 10 ? ` and ${texts.length - 10} more` : ''
+  return `${verb} ${texts.slice(0, 10).join(', ')}${more}`
+}
+
+function bindError(server: string, error: unknown): unknown {
+  if (!(error instanceof Error) || !('syscall' in error)) return error
+  const { address = 'its address' } = error as { address?: string }
+  return new BindError(server, address, error as NodeJS.ErrnoException)
+}
+
+/** A bind as the log and the API show it. */
+export function bindText(binds: readonly Address[]): string {
+  const texts = binds.map((bind) => (isUnix(bind) || hostText(bind) ? addressText(bind) : `:${bind.port}`))
+  return texts.length > 3 ? `${texts.slice(0, 3).join(', ')}, …` : texts.join(', ')
+}

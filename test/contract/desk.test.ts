@@ -1,0 +1,426 @@
+// A server's desk before a plane that asks late and in batches, as threads would: slots and room are paid back
+// exactly once, whatever happens in between.
+
+import assert from 'node:assert/strict'
+import t from 'tap'
+import fc from 'fast-check'
+import { compileAccess } from '../../src/access/rules.ts'
+import { roundrobin } from '../../src/balance/kinds.ts'
+import type { Address } from '../../src/core/address.ts'
+import { addressText, parseBackendAddress } from '../../src/core/address.ts'
+import { found } from '../../src/core/backend.ts'
+import type { Found } from '../../src/core/backend.ts'
+import type { FlowEnd } from '../../src/plane/plane.ts'
+import { Pool } from '../../src/pool/pool.ts'
+import { Admission } from '../../src/server/admission.ts'
+import type { AdmissionOptions } from '../../src/server/admission.ts'
+import { describeNote } from '../../src/server/note.ts'
+import { Room } from '../../src/server/room.ts'
+import { Totals } from '../../src/server/totals.ts'
+import { FakeClock } from '../support/clock.ts'
+import { FakePlane } from '../support/fakeplane.ts'
+
+const SILENT = { error() {}, warn() {}, info() {}, debug() {} }
+const SPEC = {
+  binds: [{ host: '127.0.0.1', port: 80 }],
+  backlog: 1,
+  clientIdleMs: 0,
+  backendIdleMs: 0,
+  halfCloseMs: 0,
+  undecidedMs: 0,
+  keepAliveMs: 0,
+  report: false,
+}
+
+async function setUp(lines: (string | Found)[], options: Partial<AdmissionOptions> & { most?: number } = {}) {
+  const clock = new FakeClock()
+  const balancer = roundrobin.create({}, { clock })
+  const ends: (FlowEnd & { text: string })[] = []
+  const endpoints = new Map<string, Address[]>()
+  const pool: Pool = new Pool(
+    { balancer, weighted: false, random: () => 0, initiallyHealthy: true },
+    {
+      discovered: (backend) => pool.locate(backend, endpoints.get(backend.text) ?? [backend.found.address]),
+      undiscovered: () => {},
+      room: () => admission.serve(),
+    },
+  )
+  const room = new Room({ maxConnections: options.most ?? 0, maxPerClient: 0, ratePerClient: 0 }, clock)
+  const totals = new Totals()
+  const admission = new Admission({
+    pool,
+    room,
+    totals,
+    balancer,
+    access: undefined,
+    hashKey: undefined,
+    dialTimeoutMs: 5000,
+    redispatch: 3,
+    queueMs: 0,
+    descriptorCeiling: 10_000,
+    clock,
+    log: SILENT,
+    onEnd: (end, text) => ends.push({ ...end, text }),
+    ...options,
+  })
+  const plane = new FakePlane()
+  const listening = await plane.listen(SPEC, admission)
+  admission.attach(listening)
+  pool.traffic.readFrom(listening)
+  const list = (each: (string | Found)[]) =>
+    pool.update(each.map((one) => (typeof one === 'string' ? found(parseBackendAddress(one)!) : one)))
+  await list(lines)
+  const slots = () =>
+    Object.fromEntries([...pool.backends].map(({ text, row }) => [text, pool.columns.slots[row]]))
+  const dialled = () => plane.dials.map(({ address }) => addressText(address))
+  const find = (text: string) => [...pool.backends].find((each) => each.text === text)!
+  return {
+    plane,
+    pool,
+    room,
+    totals,
+    clock,
+    ends,
+    list,
+    slots,
+    dialled,
+    find,
+    listening,
+    admission,
+    endpoints,
+  }
+}
+
+const limited = (text: string, maxConnections: number) =>
+  found(parseBackendAddress(text)!, { maxConnections })
+const tick = () => new Promise(setImmediate)
+
+t.test('slots are taken at election: a batch never overshoots a limit', async (t) => {
+  const { plane, slots, totals } = await setUp([limited('a:1', 3)])
+  for (let i = 0; i < 10; i++) plane.arrive('192.0.2.1')
+  plane.flush()
+  t.same(slots(), { 'a:1': 3 })
+  t.equal(plane.dials.length, 3)
+  t.equal(totals.refusals['all-full'], 7)
+})
+
+t.test('a client that has left before its answer came pays its slot and its room back', async (t) => {
+  const { plane, slots, room, ends } = await setUp(['a:1'])
+  const flow = plane.arrive('192.0.2.1')
+  plane.leave(flow)
+  plane.flush()
+  plane.flush()
+  t.same(slots(), { 'a:1': 0 })
+  t.equal(room.size, 0)
+  t.match(ends, [{ reason: 'client-closed', text: 'a:1' }])
+})
+
+t.test('a failed dial goes to another backend, which is not the one that failed', async (t) => {
+  const { plane, dialled, slots, find, totals } = await setUp(['a:1', 'b:1'])
+  const flow = plane.arrive('192.0.2.1')
+  plane.flush()
+  t.same(dialled(), ['a:1'])
+  plane.dialResult(flow, 'refused')
+  plane.flush()
+  t.same(dialled(), ['b:1'])
+  t.same(slots(), { 'a:1': 0, 'b:1': 1 })
+  t.equal(find('a:1').refused, 1)
+  t.equal(totals.redispatches, 1)
+  t.equal(describeNote(plane.dials[0]!.note, 'roundrobin'), 'only-one;redispatch=1')
+})
+
+t.test('as many further backends are tried as redispatch says', async (t) => {
+  for (const redispatch of [0, 1, 2]) {
+    const { plane, ends, room } = await setUp(['a:1', 'b:1', 'c:1', 'd:1'], { redispatch })
+    const flow = plane.arrive('192.0.2.1')
+    plane.flush()
+    let dials = 0
+    for (; plane.dials.length > 0; dials++) {
+      plane.dialResult(flow, dials === redispatch ? 'timeout' : 'refused')
+      plane.flush()
+    }
+    plane.flush()
+    t.equal(dials, redispatch + 1)
+    t.match(ends, [{ reason: 'dial-timeout', backend: -1 }])
+    t.not(ends[0]!.text, '', 'the log names the last one tried')
+    t.equal(room.size, 0)
+  }
+})
+
+t.test('the next address of a host name is tried before another backend', async (t) => {
+  const { plane, dialled, endpoints, list, find } = await setUp([])
+  endpoints.set(
+    'a:1',
+    ['10.0.0.1', '10.0.0.2', '10.0.0.3'].map((host) => ({ host, port: 1 })),
+  )
+  await list(['a:1', 'z:1'])
+  const flow = plane.arrive('192.0.2.1')
+  const tried: string[] = []
+  for (let i = 0; i < 4; i++) {
+    plane.flush()
+    tried.push(...dialled())
+    plane.dialResult(flow, 'refused')
+  }
+  t.same(tried, ['10.0.0.1:1', '10.0.0.2:1', '10.0.0.3:1', 'z:1'])
+  t.equal(find('a:1').refused, 3)
+})
+
+t.test('the addresses of a host name take turns', async (t) => {
+  const { plane, dialled, endpoints, list } = await setUp([])
+  endpoints.set(
+    'a:1',
+    ['10.0.0.1', '10.0.0.2'].map((host) => ({ host, port: 1 })),
+  )
+  await list(['a:1'])
+  for (let i = 0; i < 4; i++) plane.arrive('192.0.2.1')
+  plane.flush()
+  t.same(dialled(), ['10.0.0.1:1', '10.0.0.2:1', '10.0.0.1:1', '10.0.0.2:1'])
+})
+
+t.test('where the kind hashes, a client keeps the address of a host name it has', async (t) => {
+  const { plane, dialled, endpoints, list } = await setUp([], { hashKey: (bytes) => bytes })
+  endpoints.set(
+    'a:1',
+    ['10.0.0.1', '10.0.0.2', '10.0.0.3'].map((host) => ({ host, port: 1 })),
+  )
+  await list(['a:1'])
+  for (const ip of ['192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4', '192.0.2.1', '192.0.2.2'])
+    plane.arrive(ip)
+  plane.flush()
+  const seen = dialled()
+  t.equal(seen[4], seen[0])
+  t.equal(seen[5], seen[1])
+  t.ok(new Set(seen).size > 1, 'different clients get different ones')
+})
+
+t.test('our own shortage is not the fault of the backend', async (t) => {
+  for (const why of ['descriptors', 'ports'] as const) {
+    const { plane, ends, find, slots, totals } = await setUp(['a:1', 'b:1'])
+    const flow = plane.arrive('192.0.2.1')
+    plane.flush()
+    plane.dialResult(flow, why)
+    plane.flush()
+    plane.flush()
+    t.match(ends, [{ reason: why }])
+    t.equal(totals.refusals[why], 1)
+    t.equal(find('a:1').refused, 0)
+    t.same(slots(), { 'a:1': 0, 'b:1': 0 })
+  }
+})
+
+t.test('a descriptor near the limit refuses early', async (t) => {
+  const { plane, totals, room } = await setUp(['a:1'], { descriptorCeiling: 12 })
+  plane.arrive('192.0.2.1')
+  plane.arrive('192.0.2.1')
+  plane.flush()
+  t.equal(plane.dials.length, 1)
+  t.equal(totals.refusals.descriptors, 1)
+  t.equal(room.size, 1)
+})
+
+t.test('who may not come in is counted and takes no room', async (t) => {
+  const access = compileAccess({ default: 'deny', rules: ['allow 192.0.2.0/24'] })
+  const { plane, totals, room } = await setUp(['a:1'], { access })
+  plane.arrive('192.0.2.1')
+  plane.arrive('198.51.100.1')
+  plane.arrive('')
+  plane.flush()
+  t.equal(totals.refusals.access, 1)
+  t.equal(room.size, 2, 'a client of a unix listener has no address to judge')
+})
+
+t.test('a client refused by an election leaves its room', async (t) => {
+  const { plane, totals, room, list } = await setUp([], { most: 1 })
+  plane.arrive('192.0.2.1')
+  plane.arrive('192.0.2.1')
+  plane.flush()
+  t.equal(totals.refusals['no-backends'], 2)
+  t.equal(room.size, 0)
+  await list(['a:1'])
+  plane.arrive('192.0.2.1')
+  plane.flush()
+  t.equal(plane.dials.length, 1)
+})
+
+t.test('a backend written host:* is dialled on the port the client came to', async (t) => {
+  const { plane, dialled } = await setUp(['10.0.0.1:*'])
+  plane.arrive('192.0.2.1')
+  plane.flush()
+  t.same(dialled(), ['10.0.0.1:80'])
+})
+
+t.test('active connections are the established ones', async (t) => {
+  const { plane, find, pool } = await setUp(['a:1'])
+  const active = () => pool.traffic.connects(find('a:1').row) - find('a:1').closed
+  const [one, two] = [plane.arrive('192.0.2.1'), plane.arrive('192.0.2.1')]
+  plane.flush()
+  t.equal(active(), 0)
+  plane.dialResult(one, 'ok')
+  t.equal(active(), 1)
+  plane.finish(one, 'client-closed', { rx: 5, tx: 7 })
+  plane.dialResult(two, 'refused')
+  plane.flush()
+  plane.flush()
+  t.equal(active(), 0)
+  t.equal(pool.traffic.connects(find('a:1').row), 1)
+})
+
+t.test('a removed backend is kept until its last flow has ended', async (t) => {
+  const { plane, pool, list } = await setUp(['a:1'])
+  const flow = plane.arrive('192.0.2.1')
+  plane.flush()
+  plane.dialResult(flow, 'ok')
+  await list([])
+  t.equal(pool.size, 1)
+  plane.finish(flow, 'client-closed', { rx: 0, tx: 0 })
+  plane.flush()
+  t.equal(pool.size, 0)
+})
+
+t.test('the queue', async (t) => {
+  t.test('serves who waits when a slot is given back, in the order they came', async (t) => {
+    const { plane, admission, room } = await setUp([limited('a:1', 1)], { queueMs: 1000 })
+    const [one, two, three] = [1, 2, 3].map((i) => plane.arrive(`192.0.2.${i}`))
+    plane.flush()
+    t.equal(admission.queued, 2)
+    t.equal(room.size, 3, 'who waits is inside')
+    plane.dialResult(one!, 'ok')
+    plane.finish(one!, 'client-closed', { rx: 0, tx: 0 })
+    plane.flush()
+    await tick()
+    plane.flush()
+    t.same(
+      plane.dials.map(({ flow }) => flow),
+      [two],
+    )
+    t.equal(describeNote(plane.dials[0]!.note, 'roundrobin'), 'queued')
+    plane.dialResult(two!, 'refused')
+    plane.flush()
+    await tick()
+    plane.flush()
+    t.same(
+      plane.dials.map(({ flow }) => flow),
+      [three],
+    )
+  })
+
+  t.test('nobody overtakes those who wait', async (t) => {
+    const { plane, pool, find, admission } = await setUp([limited('a:1', 1)], { queueMs: 1000 })
+    pool.take(find('a:1').row)
+    const first = plane.arrive('192.0.2.1')
+    plane.flush()
+    pool.release(find('a:1').row)
+    plane.arrive('192.0.2.2')
+    plane.flush()
+    await tick()
+    plane.flush()
+    t.same(
+      plane.dials.map(({ flow }) => flow),
+      [first],
+    )
+    t.equal(admission.queued, 1)
+  })
+
+  t.test('a client that has waited too long is refused', async (t) => {
+    const { plane, clock, totals, room, ends, slots } = await setUp([limited('a:1', 1)], { queueMs: 1000 })
+    plane.arrive('192.0.2.1')
+    plane.arrive('192.0.2.2')
+    plane.flush()
+    await clock.advance(1000)
+    plane.flush()
+    plane.flush()
+    t.match(ends, [{ reason: 'queue-timeout', backend: -1 }])
+    t.equal(totals.refusals['queue-timeout'], 1)
+    t.equal(room.size, 1)
+    t.same(slots(), { 'a:1': 1 })
+  })
+
+  t.test('a backend that is discovered serves who waits', async (t) => {
+    const { plane, list, dialled } = await setUp([limited('a:1', 1)], { queueMs: 1000 })
+    plane.arrive('192.0.2.1')
+    plane.arrive('192.0.2.2')
+    plane.flush()
+    await list([limited('a:1', 1), 'b:1'])
+    await tick()
+    plane.flush()
+    t.same(dialled(), ['a:1', 'b:1'])
+  })
+
+  t.test('stopping ends those who wait, once', async (t) => {
+    const { plane, listening, ends, room } = await setUp([limited('a:1', 1)], { queueMs: 1000 })
+    plane.arrive('192.0.2.1')
+    plane.arrive('192.0.2.2')
+    plane.flush()
+    const stopped = listening.stop('shutdown')
+    plane.flush()
+    await stopped
+    t.same(
+      ends.map(({ reason }) => reason),
+      ['shutdown', 'shutdown'],
+    )
+    t.equal(room.size, 0)
+  })
+})
+
+t.test('whatever the order of events, nothing is lost and nothing is paid twice', async () => {
+  const step = fc.oneof(
+    fc.constant('arrive' as const),
+    fc.constant('flush' as const),
+    fc.record({
+      do: fc.constantFrom('leave', 'ok', 'refused', 'timeout', 'descriptors', 'finish'),
+      which: fc.nat(20),
+    }),
+    fc.constantFrom('shrink' as const, 'grow' as const, 'wait' as const),
+  )
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+      const { plane, pool, room, ends, list, clock, totals, listening } = await setUp(
+        [limited('a:1', 2), limited('b:1', 2)],
+        { queueMs: 500, most: 12 },
+      )
+      const alive = new Set<number>()
+      const connected = new Set<number>()
+      for (const each of steps) {
+        if (each === 'arrive') alive.add(plane.arrive('192.0.2.1'))
+        else if (each === 'flush') plane.flush()
+        else if (each === 'shrink') await list([limited('a:1', 2)])
+        else if (each === 'grow') await list([limited('a:1', 2), limited('b:1', 2), limited('c:1', 1)])
+        else if (each === 'wait') await clock.advance(200)
+        else {
+          for (const { client } of ends) connected.delete(client.flow)
+          const dialling = plane.dials[each.which % (plane.dials.length || 1)]
+          const going = [...connected][each.which % (connected.size || 1)]
+          if (each.do === 'finish') {
+            if (going !== undefined) plane.finish(going, 'client-closed', { rx: 1, tx: 1 })
+            if (going !== undefined) connected.delete(going)
+          } else if (each.do === 'leave') {
+            for (const { flow } of plane.refusals) alive.delete(flow)
+            for (const { client } of ends) alive.delete(client.flow)
+            const leaving = [...alive][each.which % (alive.size || 1)]
+            if (leaving !== undefined) plane.leave(leaving)
+            if (leaving !== undefined) alive.delete(leaving)
+            if (leaving !== undefined) connected.delete(leaving)
+          } else if (dialling) {
+            plane.dialResult(dialling.flow, each.do as 'ok')
+            if (each.do === 'ok') connected.add(dialling.flow)
+          }
+        }
+        await tick()
+      }
+      const stopped = listening.stop('shutdown')
+      for (let i = 0; i < 5; i++) {
+        plane.flush()
+        await tick()
+      }
+      await stopped
+      assert.equal(room.size, 0, 'room')
+      for (const backend of pool.backends)
+        assert.equal(pool.columns.slots[backend.row], 0, `slots of ${backend.text}`)
+      const flows = ends.map(({ client }) => client.flow)
+      assert.equal(new Set(flows).size, flows.length, 'a flow ends once')
+      const refused = plane.refusals.filter(({ flow }) => !flows.includes(flow)).length
+      assert.equal(flows.length + refused, totals.arrived, 'everybody is accounted for')
+    }),
+    { numRuns: 150 },
+  )
+})
