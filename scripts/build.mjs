@@ -7,9 +7,14 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const compiler = `${root}node_modules/typescript/bin/tsc`
 
 if (existsSync(compiler)) {
-  const { status } = spawnSync(process.execPath, [compiler, '-p', 'tsconfig.build.json'], { cwd: root, stdio: 'inherit' })
+  const { status } = spawnSync(process.execPath, [compiler, '-p', 'tsconfig.build.json'], {
+    cwd: root,
+    stdio: 'inherit',
+  })
   process.exitCode = status ?? 1
 } else if (!existsSync(`${root}dist/cli/main.js`)) {
-  console.error('cannot build: the TypeScript compiler is not installed; run "npm install" without --omit=dev')
+  console.error(
+    'cannot build: the TypeScript compiler is not installed; run "npm install" without --omit=dev',
+  )
   process.exitCode = 1
 }

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Installs the Debian packages that tests or benchmarks use. Needs root. Usage: scripts/debian.sh test|bench
+set -eu
+case "${1-}" in
+  test) packages='curl jq prometheus' ;;
+  bench) packages='haproxy nginx-light libnginx-mod-stream wrk' ;;
+  *) echo "usage: $0 test|bench" >&2; exit 2 ;;
+esac
+missing=
+for package in $packages; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+# shellcheck disable=SC2086
+apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 $missing
