@@ -53,6 +53,17 @@ export function withoutSecrets<T>(value: T): T {
   return JSON.parse(JSON.stringify(value, mask)) as T
 }
 
+/** Secrets that are the mask `withoutSecrets` puts in their place: a dump that was loaded again. */
+export function maskProblems(input: unknown, at: Path = []): Problem[] {
+  if (typeof input !== 'object' || input === null) return []
+  return Object.entries(input).flatMap(([key, value]) => {
+    const path = [...at, key]
+    if (value !== MASK || !isSecret(key)) return maskProblems(value, path)
+    const message = `expected the secret itself, got the mask of a dump; /dump?secrets=true shows it`
+    return [{ path: pathText(path), message }]
+  })
+}
+
 /** True for a key, or a line of a file, that may hold a secret. */
 export function isSecret(text: string): boolean {
   return SECRET.test(text)

@@ -2,7 +2,7 @@
 
 import { ConfigError } from '../core/errors.ts'
 import type { Problem } from '../core/errors.ts'
-import { problemsOf, valueText, wordsFor } from './problems.ts'
+import { maskProblems, problemsOf, valueText, wordsFor } from './problems.ts'
 import { connectionOptions, serverSchema } from './server.ts'
 import type { ServerSettings } from './server.ts'
 import { generalSchema } from './schema.ts'
@@ -63,9 +63,9 @@ export function readDocument(
       if (server) servers.set(name, server)
     }
 
-  if (strict) problems.push(...warnings)
-  if (!parsed.output || problems.length > 0) throw new ConfigError(source, problems)
-  return { config: { ...parsed.output, defaults, servers, written }, warnings }
+  if (parsed.output) problems.push(...maskProblems(written))
+  refuse(source, problems, warnings, strict)
+  return { config: { ...parsed.output!, defaults, servers, written }, warnings }
 }
 
 /**
@@ -81,9 +81,14 @@ export function readServer(
   const warnings: Problem[] = []
   const problems: Problem[] = []
   const server = readOne(name, input, defaults, warnings, problems)
+  refuse(`server ${JSON.stringify(name)}`, problems, warnings, strict)
+  return { server: server!, warnings }
+}
+
+/** Throws `ConfigError` when there is a problem; under `strict` every warning is one. */
+function refuse(source: string, problems: Problem[], warnings: Problem[], strict: boolean): void {
   if (strict) problems.push(...warnings)
-  if (!server || problems.length > 0) throw new ConfigError(`server ${JSON.stringify(name)}`, problems)
-  return { server, warnings }
+  if (problems.length > 0) throw new ConfigError(source, problems, strict ? [] : warnings)
 }
 
 function readOne(
@@ -99,6 +104,7 @@ function readOne(
   const whole = isTable(own) ? { ...defaults, ...own } : own
   const { output, issues } = parse(serverSchema, whole)
   problems.push(...problemsOf(issues, whole, path))
+  if (output) problems.push(...maskProblems(own, path))
   if (name === '') problems.push({ path: 'servers', message: 'expected a server name, got ""' })
   if (!output || !isTable(own)) return undefined
   warnings.push(...weakVersions(own, path))

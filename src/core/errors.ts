@@ -17,17 +17,25 @@ export class Fault extends Error {
   }
 }
 
-/** A configuration that cannot be used; `problems` lists everything found, not only the first. */
+/** A configuration that cannot be used; `problems` lists everything found, `warnings` what is only odd. */
 export class ConfigError extends Fault {
   readonly source: string
   readonly problems: readonly Problem[]
-  constructor(source: string, problems: readonly Problem[]) {
-    const lines = problems.map(({ path, message }) => `  ${path ? path + ': ' : ''}${message}`)
+  readonly warnings: readonly Problem[]
+  constructor(source: string, problems: readonly Problem[], warnings: readonly Problem[] = []) {
     const count = problems.length === 1 ? '1 problem' : `${problems.length} problems`
-    super('CONFIG_INVALID', [`${source} has ${count}`, ...lines].join('\n'))
+    const lines = problems.map((each) => `  ${problemText(each)}`)
+    const asides = warnings.map((each) => `  warning: ${problemText(each)}`)
+    super('CONFIG_INVALID', [`${source} has ${count}`, ...lines, ...asides].join('\n'))
     this.source = source
     this.problems = problems
+    this.warnings = warnings
   }
+}
+
+/** A problem in a line: `servers.web.bind: expected …`. */
+export function problemText({ path, message }: Problem): string {
+  return path ? `${path}: ${message}` : message
 }
 
 /** A server of this name is already running. */

@@ -79,11 +79,21 @@ export function configureLogging(settings: LogSettings): void {
   for (const each of loggers.values()) each.bind()
 }
 
-/** The logger of that name: one a part of the program, such as `manager` or `server/web`. */
+/** The logger of that name: one a part of the program, such as `manager`. */
 export function logger(name: string): Logger {
   let named = loggers.get(name)
   if (!named) loggers.set(name, (named = new Named(name)))
   return named
+}
+
+/** `log` with `prefix` before every message: for things that come and go, which get no name of their own. */
+export function prefixed(log: Logger, prefix: string): Logger {
+  return {
+    error: (message) => log.error(prefix + message),
+    warn: (message) => log.warn(prefix + message),
+    info: (message) => log.info(prefix + message),
+    debug: (message) => log.debug(prefix + message),
+  }
 }
 
 /** Keeps the methods it hands out in step with the root, so that a muted one stays pino's no-op. */

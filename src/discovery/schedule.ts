@@ -208,7 +208,8 @@ class Asking implements Schedule {
     this.#lastError = { message, at: this.#clock.date() }
     const wait = this.#backOff(this.#failuresInARow++)
     if (this.#failuresInARow > 1) return wait
-    const policy = failpolicy === 'setempty' ? 'there are no backends' : 'the last list stays'
+    const nothing = failpolicy === 'setempty' || this.#lastSuccess === undefined
+    const policy = nothing ? 'there are no backends' : 'the last list stays'
     this.#log.error(
       `${name}: ${message}; retrying in ${formatDuration(Math.round(wait))}, ${policy} meanwhile`,
     )

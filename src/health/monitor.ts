@@ -229,13 +229,8 @@ class Checking implements Monitor {
   }
 
   #count(entry: Entry, { status, reason }: Result): void {
-    const { name } = this.#settings
-    const { streak, target, id } = entry
-    if (!streak.flips(status)) return
-    const { up } = streak
-    if (up) this.#log.info(`${name}: ${addressText(target.address)} is healthy: ${reason}`)
-    else this.#log.warn(`${name}: ${addressText(target.address)} is unhealthy: ${reason}`)
-    this.#onFlip(id, up, reason)
+    const { streak, id } = entry
+    if (streak.flips(status)) this.#onFlip(id, streak.up, reason)
   }
 }
 

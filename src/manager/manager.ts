@@ -2,11 +2,11 @@
 
 import { readServer } from '../config/read.ts'
 import type { Config, ServerConfig } from '../config/read.ts'
-import { NameTakenError } from '../core/errors.ts'
+import { messageOf, NameTakenError } from '../core/errors.ts'
 import type { Problem } from '../core/errors.ts'
 import { logger } from '../core/log.ts'
 import type { Ending } from '../core/reasons.ts'
-import { bindText, Server } from '../server/server.ts'
+import { Server } from '../server/server.ts'
 import type { ServerContext } from '../server/server.ts'
 
 const log = logger('manager')
@@ -46,13 +46,18 @@ export class Manager {
    * Reads `input` as a server and starts it under `name`. Rejects with `ConfigError`, `NameTakenError`,
    * `UnsupportedError` or `BindError`, and then nothing has changed. Resolves with what was odd about it.
    */
-  create(name: string, input: unknown): Promise<readonly Problem[]> {
-    return this.#change(name, async () => {
-      if (this.#servers.has(name)) throw new NameTakenError(name)
-      const { server, warnings } = readServer(name, input, this.config.defaults)
-      await this.#start(name, server)
-      return warnings
-    })
+  async create(name: string, input: unknown): Promise<readonly Problem[]> {
+    try {
+      return await this.#change(name, async () => {
+        if (this.#servers.has(name)) throw new NameTakenError(name)
+        const { server, warnings } = readServer(name, input, this.config.defaults)
+        await this.#start(name, server)
+        return warnings
+      })
+    } catch (error) {
+      log.warn(`Could not create '${name}': ${messageOf(error)}`)
+      throw error
+    }
   }
 
   /** Closes the server of that name with all its flows; false when there is none. Its port is free afterwards. */
@@ -80,8 +85,9 @@ export class Manager {
   }
 
   async #start(name: string, config: ServerConfig): Promise<void> {
-    const { bind, balance, discovery, healthcheck } = config.settings
-    log.info(`Creating '${name}': ${bindText(bind)} ${balance} ${discovery.kind} ${healthcheck.kind}`)
+    const { balance, discovery, healthcheck } = config.settings
+    const binds = [config.written.bind].flat().join(', ')
+    log.info(`Creating '${name}': ${binds} ${balance} ${discovery.kind} ${healthcheck.kind}`)
     const server = new Server(name, config, this.context)
     await server.start()
     this.#servers.set(name, server)

@@ -97,7 +97,7 @@ export class Pool {
 
   /**
    * Chooses a backend for a client. `passed` are rows not to be chosen again. Takes no slot.
-   * A refusal names the true reason.
+   * A refusal names the true reason; those that were passed count as unhealthy.
    */
   elect(key: Uint8Array, passed = NONE): Election | Refusal {
     for (const group of this.#groups) {
@@ -105,7 +105,7 @@ export class Pool {
       const view = passed.length === 0 ? group : without(group, passed)
       if (view.rows.length > 0) return this.#choose(key, view)
     }
-    return this.#whyNobody()
+    return this.#whyNobody(passed)
   }
 
   /** One more flow holds the row. */
@@ -171,10 +171,11 @@ export class Pool {
     }
   }
 
-  #whyNobody(): Refusal {
+  #whyNobody(passed: readonly number[]): Refusal {
+    const live = this.#groups.reduce((sum, group) => sum + group.live, 0)
+    if (live > passed.filter((row) => this.#byRow[row] && this.live(this.at(row))).length) return 'all-full'
     let draining = false
     let discovered = false
-    for (const group of this.#groups) if (group.live > 0) return 'all-full'
     for (const backend of this.backends) {
       discovered ||= backend.discovered
       draining ||= backend.discovered && backend.healthy && backend.found.drain

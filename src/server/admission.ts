@@ -9,7 +9,7 @@ import { ipBytes } from '../core/ip.ts'
 import type { Logger } from '../core/log.ts'
 import { EXPLANATIONS } from '../core/reasons.ts'
 import type { Reason, Refusal } from '../core/reasons.ts'
-import type { Answer, Arrival, Desk, Dial, DialFailure, FlowEnd, Listening, Refuse } from '../plane/plane.ts'
+import type { Answer, Arrival, Desk, Dial, DialFailure, FlowEnd, Listening } from '../plane/plane.ts'
 import type { Backend } from '../pool/backend.ts'
 import type { Pool } from '../pool/pool.ts'
 import { packNote, unpackNote } from './note.ts'
@@ -124,12 +124,13 @@ export class Admission implements Desk {
     }
     pending.endpoints = 0
     pending.tried.push(row)
-    const over: Refuse = { refuse: why === 'timeout' ? 'dial-timeout' : 'dial-failed' }
-    if (pending.tried.length > redispatch) return over
-    const answer = this.#decide(client, pending)
-    if ('refuse' in answer) return over
-    totals.redispatches++
-    return answer
+    const answer = pending.tried.length > redispatch ? undefined : this.#decide(client, pending)
+    if (answer && !('refuse' in answer)) {
+      totals.redispatches++
+      return answer
+    }
+    this.#bursts.say('dial', () => `no backend could be reached, last ${backend.text}: ${code}`)
+    return { refuse: why === 'timeout' ? 'dial-timeout' : 'dial-failed' }
   }
 
   connected(_client: Arrival, backend: number, ms: number): void {
@@ -163,11 +164,12 @@ export class Admission implements Desk {
     this.#serving = true
     queueMicrotask(() => {
       this.#serving = false
-      for (let first = this.#queue.first; first; first = this.#queue.first) {
-        const answer = this.#elect(first.client, first)
-        if (typeof answer === 'string') return
-        this.#queue.remove(first.client.flow)
-        this.#listening?.answer(first.client.flow, answer)
+      for (const pending of this.#queue) {
+        const answer = this.#elect(pending.client, pending)
+        if (typeof answer !== 'string') {
+          this.#queue.remove(pending.client.flow)
+          this.#listening?.answer(pending.client.flow, answer)
+        } else if (pending.tried.length === 0) return // Then nobody behind it has a choice either.
       }
     })
   }
@@ -194,7 +196,7 @@ export class Admission implements Desk {
       this.#queue.add(pending ?? this.#remember(client))
       return { later: true }
     }
-    this.#bursts.say(election, () => `refused a client: ${EXPLANATIONS[election] ?? election}`)
+    if (!pending) this.#bursts.say(election, () => `refused a client: ${EXPLANATIONS[election] ?? election}`)
     return { refuse: election }
   }
 

@@ -6,8 +6,10 @@ import { hashKeyOf } from '../balance/hash.ts'
 import * as balancers from '../balance/kinds.ts'
 import type { ServerSettings } from '../config/server.ts'
 import { isWildcard } from '../core/address.ts'
+import type { Found } from '../core/backend.ts'
 import type { Clock } from '../core/clock.ts'
 import { UnsupportedError } from '../core/errors.ts'
+import { createDiscovery } from '../discovery/sources.ts'
 import type { AdmissionOptions } from './admission.ts'
 
 /** What is asked for in the settings and comes in a later release, with the words for it. */
@@ -20,13 +22,30 @@ const LATER: readonly (readonly [string, (settings: ServerSettings) => boolean])
   ['the proxy_protocol section (PROXY headers)', ({ proxy_protocol }) => proxy_protocol !== undefined],
 ]
 
-/** Throws `UnsupportedError` with one sentence that names the first thing this release lacks. */
-export function refuseUnsupported(name: string, settings: ServerSettings): void {
+/**
+ * Throws `UnsupportedError` with one sentence that names the server and the first thing this release lacks.
+ * Starts nothing, so `fairlead check` may ask too.
+ */
+export function refuseUnsupported(name: string, settings: ServerSettings, clock: Clock): void {
   const missing = LATER.find(([, asked]) => asked(settings))
-  if (missing)
-    throw new UnsupportedError(
-      `server ${name} needs ${missing[0]}, which this release of fairlead does not have`,
-    )
+  if (missing) throw new UnsupportedError(`server ${name} needs ${missing[0]}, which is not in this release`)
+  try {
+    createDiscovery(settings.discovery, { clock })
+  } catch (error) {
+    if (!(error instanceof UnsupportedError)) throw error
+    throw new UnsupportedError(`server ${name}: ${error.message}`)
+  }
+}
+
+/** Kinds of gobetween that looked at no priority. */
+const IGNORED_PRIORITY: readonly string[] = ['leastconn', 'roundrobin', 'leastbandwidth', 'iphash', 'iphash1']
+
+/** What to tell an operator whose backends have several priorities, where gobetween would have used them all. */
+export function priorityWarning(balance: string, found: readonly Found[]): string | undefined {
+  const first = found[0]?.priority
+  if (!IGNORED_PRIORITY.includes(balance) || found.every(({ priority }) => priority === first))
+    return undefined
+  return `backends have several priorities: ${balance} elects among the lowest number only, gobetween's ignored it`
 }
 
 export interface Chooser {

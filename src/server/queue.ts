@@ -26,9 +26,9 @@ export class Queue<T extends { readonly client: { readonly flow: number } }> {
     return this.#waiting.size
   }
 
-  /** The flow that has waited longest. */
-  get first(): T | undefined {
-    return this.#head()?.flow
+  /** The flows, the one that has waited longest first; they may be removed meanwhile. */
+  *[Symbol.iterator](): IterableIterator<T> {
+    for (const { flow } of this.#waiting.values()) yield flow
   }
 
   add(flow: T): void {

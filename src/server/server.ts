@@ -5,8 +5,9 @@
 
 import type { ServerConfig } from '../config/read.ts'
 import type { ServerSettings } from '../config/server.ts'
-import { addressText, hostText, isUnix } from '../core/address.ts'
+import { isUnix } from '../core/address.ts'
 import type { Address } from '../core/address.ts'
+import type { Found } from '../core/backend.ts'
 import { pause } from '../core/clock.ts'
 import type { Cancel, Clock } from '../core/clock.ts'
 import { descriptorCeiling } from '../core/descriptors.ts'
@@ -28,7 +29,7 @@ import { Pool } from '../pool/pool.ts'
 import type { Change } from '../pool/pool.ts'
 import type { AccessLog } from './accesslog.ts'
 import { Admission } from './admission.ts'
-import { buildAccess, buildChooser, refuseUnsupported } from './build.ts'
+import { buildAccess, buildChooser, priorityWarning, refuseUnsupported } from './build.ts'
 import type { Chooser } from './build.ts'
 import { Room } from './room.ts'
 import { Totals } from './totals.ts'
@@ -75,11 +76,12 @@ export class Server {
   #ready: () => void = () => {}
   #emptied: () => void = () => {}
   #updated = false
+  #warned = false
 
   /** Builds everything and starts nothing. Throws `UnsupportedError` for what this release cannot do. */
   constructor(name: string, config: ServerConfig, context: ServerContext) {
     const { settings } = config
-    refuseUnsupported(name, settings)
+    refuseUnsupported(name, settings, context.clock)
     this.name = name
     this.config = config
     this.settings = settings
@@ -212,8 +214,17 @@ export class Server {
     const change = await this.pool.update(backends)
     if (!change) return
     this.#tell(change)
+    this.#warnOfPriorities(backends)
     this.#updated = true
     if (this.#unlocated.size === 0) this.#ready()
+  }
+
+  /** Once: the first list that has several. */
+  #warnOfPriorities(found: readonly Found[]): void {
+    const warning = this.#warned ? undefined : priorityWarning(this.settings.balance, found)
+    if (!warning) return
+    this.#warned = true
+    this.#log.warn(warning)
   }
 
   #tell({ added, removed, changed }: Change): void {
@@ -226,6 +237,8 @@ export class Server {
     if (this.#stopping.signal.aborted) return
     const { address } = backend.found
     if (isUnix(address)) return this.#locate(backend, [address])
+    if (address.port === 0 && this.settings.bind.some(isUnix))
+      this.#log.warn(`backend ${backend.text} cannot serve clients of a unix socket: they come to no port`)
     this.#unlocated.add(backend.id)
     const cancel = this.#context.names.watch(address.host, (ips) =>
       this.#locate(
@@ -326,10 +339,4 @@ function bindError(server: string, error: unknown): unknown {
   if (!(error instanceof Error) || !('syscall' in error)) return error
   const { address = 'its address' } = error as { address?: string }
   return new BindError(server, address, error as NodeJS.ErrnoException)
-}
-
-/** A bind as the log and the API show it. */
-export function bindText(binds: readonly Address[]): string {
-  const texts = binds.map((bind) => (isUnix(bind) || hostText(bind) ? addressText(bind) : `:${bind.port}`))
-  return texts.length > 3 ? `${texts.slice(0, 3).join(', ')}, …` : texts.join(', ')
 }

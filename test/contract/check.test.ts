@@ -446,7 +446,7 @@ t.test('a healthcheck section has gobetween’s defaults', async (t) => {
 })
 
 t.test('what is wrong in a healthcheck section is said, unknown kinds first', async (t) => {
-  const kindsText = 'kind: one of exec, none, ping, probe'
+  const kindsText = `kind: one of ${Object.keys(kinds).join(', ')}`
   t.same(problems({}), [kindsText])
   t.same(problems({ kind: 'http', interval: 'x', foo: 1 }), [kindsText])
   t.same(problems({ kind: 'ping' }), ['interval: a duration such as "2s"'])

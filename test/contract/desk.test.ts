@@ -321,6 +321,44 @@ t.test('the queue', async (t) => {
     t.equal(admission.queued, 1)
   })
 
+  t.test(
+    'a client whose dials all failed is refused at once, it does not wait for a slot nobody lacks',
+    async (t) => {
+      const { plane, ends, admission } = await setUp(['a:1'], { queueMs: 1000 })
+      const flow = plane.arrive('192.0.2.1')
+      plane.flush()
+      plane.dialResult(flow, 'refused')
+      plane.flush()
+      plane.flush()
+      t.equal(admission.queued, 0)
+      t.match(ends, [{ reason: 'dial-failed' }])
+    },
+  )
+
+  t.test('one that can only have the full backend does not hold up those behind it', async (t) => {
+    const { plane, list, dialled, admission, find, pool } = await setUp([limited('a:1', 1), 'b:1'], {
+      queueMs: 1000,
+    })
+    pool.take(find('a:1').row)
+    const first = plane.arrive('192.0.2.1')
+    plane.flush()
+    t.same(dialled(), ['b:1'])
+    plane.dialResult(first, 'refused')
+    plane.flush()
+    await list([limited('a:1', 1), limited('b:1', 1)])
+    t.equal(admission.queued, 1, 'it has tried b and waits for a')
+    const second = plane.arrive('192.0.2.2')
+    plane.flush()
+    await list([limited('a:1', 1), limited('b:1', 2)])
+    await tick()
+    plane.flush()
+    t.same(
+      plane.dials.map(({ flow }) => flow),
+      [second],
+    )
+    t.equal(admission.queued, 1)
+  })
+
   t.test('a client that has waited too long is refused', async (t) => {
     const { plane, clock, totals, room, ends, slots } = await setUp([limited('a:1', 1)], { queueMs: 1000 })
     plane.arrive('192.0.2.1')

@@ -287,7 +287,7 @@ t.test('rows already tried are left out', async (t) => {
   const { pool, elect, get } = setUp()
   await pool.update([at('a:1'), at('b:1')])
   t.equal(elect([get('a:1').row]), 'b:1')
-  t.equal(elect([get('a:1').row, get('b:1').row]), 'all-full')
+  t.equal(elect([get('a:1').row, get('b:1').row]), 'all-unhealthy')
 })
 
 t.test(

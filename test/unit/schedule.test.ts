@@ -239,7 +239,7 @@ t.test('a failure is logged when it begins and when it ends', async (t) => {
     await pass(clock, 5_000, 50)
   })
   t.equal(lines.length, 2)
-  t.match(lines[0], /web: no route; retrying in .*, the last list stays meanwhile/)
+  t.match(lines[0], /web: no route; retrying in .*, there are no backends meanwhile/)
   t.match(lines[1], /web: answers again after \d+ failures/)
 })
 

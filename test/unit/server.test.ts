@@ -64,9 +64,9 @@ t.test('queue', async (t) => {
     const queue = new Queue(1000, new FakeClock(), () => {})
     queue.add(flow(1))
     queue.add(flow(2))
-    t.equal(queue.first?.client.flow, 1)
+    t.same([...queue], [flow(1), flow(2)])
     queue.remove(1)
-    t.equal(queue.first?.client.flow, 2)
+    t.same([...queue], [flow(2)])
   })
 
   t.test('each one waits its own time and no longer', async (t) => {

@@ -1,0 +1,217 @@
+// Which series there are, and where in a server or a backend each value stands.
+
+import type { Backend } from '../pool/backend.ts'
+import type { Carried } from '../pool/traffic.ts'
+import type { Histogram } from '../server/histogram.ts'
+import type { Server } from '../server/server.ts'
+import type { Gate } from '../health/gate.ts'
+import type { ScheduleStatus } from '../discovery/schedule.ts'
+import type { MetricType } from './exposition.ts'
+
+/** A server with what is read of it once a scrape. */
+export interface ServerView {
+  readonly server: Server
+  readonly carried: Carried
+  /** Undefined before it has been started. */
+  readonly source: ScheduleStatus | undefined
+}
+
+/** A backend with what is read of it once a scrape. */
+export interface BackendView {
+  readonly server: Server
+  readonly backend: Backend
+  readonly carried: Carried
+}
+
+/** One name and where its value is; a series without a value is left out. */
+export interface Series<T> {
+  readonly name: string
+  readonly type: MetricType
+  readonly help: string
+  readonly value: (of: T) => number | undefined
+}
+
+/** Series with one value for each of a server's reasons. */
+export interface ByReason {
+  readonly name: string
+  readonly help: string
+  readonly values: (server: Server) => Readonly<Record<string, number>>
+}
+
+export interface Distribution {
+  readonly name: string
+  readonly help: string
+  readonly histogram: (server: Server) => Histogram
+}
+
+export const PROCESS_SERIES: readonly Series<Gate>[] = [
+  {
+    name: 'fairlead_health_checks_running',
+    type: 'gauge',
+    help: 'Health checks under way, all servers together.',
+    value: (gate) => gate.running,
+  },
+  {
+    name: 'fairlead_health_checks_waiting',
+    type: 'gauge',
+    help: 'Health checks that are due and wait because healthcheck_concurrency is reached.',
+    value: (gate) => gate.waiting,
+  },
+  {
+    name: 'fairlead_health_checks_late_total',
+    type: 'counter',
+    help: 'Health checks that began later than they should have.',
+    value: (gate) => gate.late,
+  },
+]
+
+export const SERVER_SERIES: readonly Series<ServerView>[] = [
+  {
+    name: 'fairlead_server_active_connections',
+    type: 'gauge',
+    help: 'Clients inside, also those not connected to a backend yet.',
+    value: ({ server }) => server.room.size,
+  },
+  {
+    name: 'fairlead_server_connections_total',
+    type: 'counter',
+    help: 'Clients that came in, also those that were refused.',
+    value: ({ server }) => server.totals.arrived,
+  },
+  {
+    name: 'fairlead_server_received_bytes_total',
+    type: 'counter',
+    help: 'Bytes received from backends.',
+    value: ({ carried }) => carried.rx,
+  },
+  {
+    name: 'fairlead_server_sent_bytes_total',
+    type: 'counter',
+    help: 'Bytes of clients sent to backends.',
+    value: ({ carried }) => carried.tx,
+  },
+  {
+    name: 'fairlead_server_elections_total',
+    type: 'counter',
+    help: 'Elections that found a backend.',
+    value: ({ server }) => server.totals.elections,
+  },
+  {
+    name: 'fairlead_server_redispatches_total',
+    type: 'counter',
+    help: 'Elections after a failed dial that found another backend.',
+    value: ({ server }) => server.totals.redispatches,
+  },
+  {
+    name: 'fairlead_server_queued',
+    type: 'gauge',
+    help: 'Clients that wait for a place at a backend.',
+    value: ({ server }) => server.queued,
+  },
+  {
+    name: 'fairlead_discovery_age_seconds',
+    type: 'gauge',
+    help: 'Age of the last good answer of the discovery; missing before the first.',
+    value: ({ source }) => (source?.freshnessMs === undefined ? undefined : source.freshnessMs / 1000),
+  },
+  {
+    name: 'fairlead_discovery_asks_total',
+    type: 'counter',
+    help: 'Questions asked of the discovery.',
+    value: ({ source }) => source?.asks,
+  },
+  {
+    name: 'fairlead_discovery_failures_total',
+    type: 'counter',
+    help: 'Questions to the discovery that failed.',
+    value: ({ source }) => source?.failures,
+  },
+  {
+    name: 'fairlead_discovery_backends',
+    type: 'gauge',
+    help: 'Backends in the list last taken over.',
+    value: ({ source }) => source?.backends,
+  },
+  {
+    name: 'fairlead_discovery_rejected',
+    type: 'gauge',
+    help: 'Entries of the last good answer that could not be used.',
+    value: ({ source }) => source?.rejected.length,
+  },
+]
+
+export const REASON_SERIES: readonly ByReason[] = [
+  {
+    name: 'fairlead_server_refusals_total',
+    help: 'Clients turned away, by reason.',
+    values: (server) => server.totals.refusals,
+  },
+  {
+    name: 'fairlead_server_flow_ends_total',
+    help: 'Flows that are over, by reason.',
+    values: (server) => server.totals.endings,
+  },
+]
+
+export const DISTRIBUTIONS: readonly Distribution[] = [
+  {
+    name: 'fairlead_server_connect_seconds',
+    help: 'Time a successful dial of a backend took.',
+    histogram: (server) => server.totals.connect,
+  },
+  {
+    name: 'fairlead_server_flow_duration_seconds',
+    help: 'Time from the arrival of a client to the end of its flow.',
+    histogram: (server) => server.totals.duration,
+  },
+  {
+    name: 'fairlead_server_decision_seconds',
+    help: 'Time it took to decide about a client that came in.',
+    histogram: (server) => server.totals.decision,
+  },
+]
+
+export const BACKEND_SERIES: readonly Series<BackendView>[] = [
+  {
+    name: 'fairlead_backend_healthy',
+    type: 'gauge',
+    help: '1 for a backend that is discovered and passes its checks, else 0.',
+    value: ({ backend }) => Number(backend.discovered && backend.healthy),
+  },
+  {
+    name: 'fairlead_backend_active_connections',
+    type: 'gauge',
+    help: 'Flows connected to the backend.',
+    value: ({ server, backend }) => server.active(backend),
+  },
+  {
+    name: 'fairlead_backend_slots',
+    type: 'gauge',
+    help: 'Flows that hold a place at the backend, also those that are being connected.',
+    value: ({ server, backend }) => server.pool.columns.slots[backend.row],
+  },
+  {
+    name: 'fairlead_backend_connections_total',
+    type: 'counter',
+    help: 'Dials of the backend that succeeded.',
+    value: ({ server, backend }) => server.pool.traffic.connects(backend.row),
+  },
+  {
+    name: 'fairlead_backend_refused_connections_total',
+    type: 'counter',
+    help: 'Dials of the backend that failed.',
+    value: ({ backend }) => backend.refused,
+  },
+  {
+    name: 'fairlead_backend_received_bytes_total',
+    type: 'counter',
+    help: 'Bytes received from the backend.',
+    value: ({ carried }) => carried.rx,
+  },
+  {
+    name: 'fairlead_backend_sent_bytes_total',
+    type: 'counter',
+    help: 'Bytes of clients sent to the backend.',
+    value: ({ carried }) => carried.tx,
+  },
+]

@@ -1,0 +1,107 @@
+// From a configuration to a running balancer, and from a signal back to nothing.
+
+import type { Api } from '../api/http.ts'
+import { startApi } from '../api/http.ts'
+import { startMetrics } from '../api/metrics.ts'
+import type { Config } from '../config/read.ts'
+import { loadConfig } from '../config/source.ts'
+import type { Origin, Source } from '../config/source.ts'
+import { realClock } from '../core/clock.ts'
+import { formatDuration } from '../core/duration.ts'
+import { problemText } from '../core/errors.ts'
+import type { Problem } from '../core/errors.ts'
+import { configureLogging, flushLogs, logger } from '../core/log.ts'
+import { Sources } from '../discovery/sources.ts'
+import { Names } from '../dns/names.ts'
+import { Gate } from '../health/gate.ts'
+import { Manager } from '../manager/manager.ts'
+import { choosePlane } from '../plane/choose.ts'
+import { openAccessLog } from '../server/accesslog.ts'
+import { idleSections } from './missing.ts'
+import { removePidfile, writePidfile } from './pidfile.ts'
+import { version } from './version.ts'
+
+const log = logger('main')
+
+/** Loads the configuration of `source` and runs it until a signal ends it. Returns the exit status. */
+export async function runSource(source: Source, pidfile?: string): Promise<number> {
+  if (pidfile) writePidfile(pidfile)
+  try {
+    const { config, warnings } = await loadConfig(source)
+    return await runConfig(config, source.origin, warnings)
+  } finally {
+    if (pidfile) removePidfile(pidfile)
+  }
+}
+
+/**
+ * Runs `config` until SIGTERM or SIGINT: then accepts no more, lets flows finish for `shutdown_timeout`, and
+ * returns 0. A second signal ends the process at once. `onStarted` is called when everything listens.
+ */
+export async function runConfig(
+  config: Config,
+  origin: Origin,
+  warnings: readonly Problem[] = [],
+  onStarted: () => void = () => {},
+): Promise<number> {
+  const ended = nextSignal()
+  configureLogging(config.logging)
+  log.info(`fairlead v${version}, node ${process.versions.node}, pid ${process.pid}`)
+  for (const warning of [...warnings.map(problemText), ...idleSections(config)]) log.warn(warning)
+
+  const { access, format } = config.logging
+  const manager = new Manager(config, {
+    plane: choosePlane('auto'),
+    names: new Names(realClock),
+    sources: new Sources(realClock),
+    gate: new Gate(config.healthcheck_concurrency),
+    clock: realClock,
+    accessLog: access ? openAccessLog(access, format, () => realClock.date()) : undefined,
+  })
+  const opened: Api[] = []
+  try {
+    await manager.initialize()
+    const about = { version, origin, startedAt: realClock.date() }
+    if (config.metrics.enabled) opened.push(await startMetrics(config.metrics, manager, about))
+    if (config.api.enabled) opened.push(await startApi(config.api, manager, about))
+    onStarted()
+    await ended
+    await drain(manager, config.shutdown_timeout)
+    return 0
+  } finally {
+    await manager.stop(0, 'shutdown')
+    await Promise.all(opened.map((each) => each.close()))
+  }
+}
+
+async function drain(manager: Manager, graceMs: number): Promise<void> {
+  const flows = [...manager.servers.values()].reduce((sum, { room }) => sum + room.size, 0)
+  if (flows > 0)
+    log.info(
+      `waiting at most ${formatDuration(graceMs)} for ${flows} open flows; a second signal ends at once`,
+    )
+  await manager.stop(graceMs, 'shutdown')
+  log.info('stopped')
+}
+
+/** Resolves at the first SIGTERM or SIGINT and keeps the process alive until then; a second one ends it. */
+function nextSignal(): Promise<void> {
+  // Nothing else need be open: a balancer may wait for its first server.
+  const alive = setInterval(() => {}, 2 ** 30)
+  return new Promise((resolve) => {
+    let ending = false
+    const onSignal = (signal: NodeJS.Signals) => {
+      if (ending) {
+        log.warn(`${signal} again: ending at once`)
+        flushLogs()
+        process.exit(1)
+      }
+      ending = true
+      clearInterval(alive)
+      log.info(`${signal}: accepting no more clients`)
+      resolve()
+    }
+    process.on('SIGTERM', onSignal)
+    process.on('SIGINT', onSignal)
+  })
+}

@@ -1,0 +1,21 @@
+// What a failed connect says about the backend, or about us.
+
+import type { DialFault } from '../plane.ts'
+
+const FAULTS = new Map<string, DialFault>([
+  ['ECONNREFUSED', 'refused'],
+  ['ETIMEDOUT', 'timeout'],
+  ['EHOSTUNREACH', 'unreachable'],
+  ['ENETUNREACH', 'unreachable'],
+  ['EMFILE', 'descriptors'],
+  ['ENFILE', 'descriptors'],
+  ['ENOBUFS', 'descriptors'],
+  ['ENOMEM', 'descriptors'],
+  // Every local port towards that address is taken.
+  ['EADDRNOTAVAIL', 'ports'],
+])
+
+/** The kind of fault a system error code of `connect(2)` means. */
+export function dialFault(code: string): DialFault {
+  return FAULTS.get(code) ?? 'other'
+}

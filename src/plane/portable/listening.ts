@@ -1,0 +1,187 @@
+// A server's open listeners on this plane, and the flows that came in by them.
+
+import { getSystemErrorName } from 'node:util'
+import { Bursts } from '../../core/burst.ts'
+import { canonicalIp } from '../../core/ip.ts'
+import { logger } from '../../core/log.ts'
+import type { Ending } from '../../core/reasons.ts'
+import { inSlices } from '../../core/slices.ts'
+import type { Arrival, Desk, Dial, Listening, ListenSpec, Refuse } from '../plane.ts'
+import type { Deadlines } from './deadlines.ts'
+import { Flow } from './flow.ts'
+import type { House } from './flow.ts'
+import { takeOver, tuneAccepted, tuneListener } from './handle.ts'
+import type { Endpoint, Handle } from './handle.ts'
+import { shut } from './open.ts'
+import type { Opened } from './open.ts'
+import { Rows } from './rows.ts'
+import { Turn } from './turn.ts'
+
+/** The longest a blocked peer goes unobserved, as a part of the shortest idle limit; half of what may be late. */
+const LOOK_SHARE = 0.01
+const LOOK_MS = 50
+
+export class PortableListening implements Listening, House {
+  readonly spec: ListenSpec
+  readonly desk: Desk
+  readonly turn: Turn
+  readonly rows = new Rows()
+  readonly deadlines: Deadlines
+  readonly lookMs: number
+  readonly keepAliveSeconds: number
+  readonly #listeners: Opened[] = []
+  readonly #flows = new Map<number, Flow>()
+  readonly #bursts: Bursts
+  readonly #peer: Endpoint = { address: '', port: 0 }
+  readonly #local: Endpoint = { address: '', port: 0 }
+  /** Clients that came before the desk may be asked; undefined from then on. */
+  #early: { handle: Handle; bind: number }[] | undefined = []
+  #lastFlow = 0
+  #drained: Promise<void> | undefined
+  #stopped: Promise<void> | undefined
+
+  constructor(spec: ListenSpec, desk: Desk, deadlines: Deadlines) {
+    this.spec = spec
+    this.desk = desk
+    this.turn = new Turn(desk)
+    this.deadlines = deadlines
+    this.lookMs = lookMs(spec)
+    // The kernel counts in seconds, and 0 is not one of them.
+    this.keepAliveSeconds = spec.keepAliveMs > 0 ? Math.max(1, Math.round(spec.keepAliveMs / 1000)) : 0
+    this.#bursts = new Bursts((message) => logger('plane').error(message), deadlines.clock)
+  }
+
+  /** Takes clients of this listener; the desk hears of them after `welcome`. */
+  add(opened: Opened): void {
+    const bind = this.#listeners.push(opened) - 1
+    tuneListener(opened.server, this.keepAliveSeconds)
+    opened.server.on('error', (error) => this.#complain(opened, error.message))
+    takeOver(opened.server, (error, handle) => {
+      if (!handle) return this.#complain(opened, getSystemErrorName(error))
+      if (!this.#early) return this.#accept(handle, bind)
+      if (this.#early.length >= this.spec.backlog) return handle.close()
+      this.#early.push({ handle, bind })
+    })
+  }
+
+  /** The desk may be asked from now on. */
+  welcome(): void {
+    const early = this.#early ?? []
+    this.#early = undefined
+    for (const { handle, bind } of early) this.#accept(handle, bind)
+  }
+
+  /** Closes everything, unasked; for a listening that never came to be. */
+  async abandon(): Promise<void> {
+    await this.drain()
+    for (const { handle } of this.#early ?? []) handle.close()
+    this.#early = []
+  }
+
+  get addresses(): readonly string[] {
+    return this.#listeners.map(({ text }) => text)
+  }
+
+  get flows(): number {
+    return this.#flows.size
+  }
+
+  answer(flow: number, answer: Dial | Refuse): void {
+    const waiting = this.#flows.get(flow)
+    if (!waiting) return
+    if (waiting.held) this.turn.aside(() => waiting.take(answer))
+    else if ('dial' in answer) waiting.owe(answer.dial)
+  }
+
+  rx(row: number): number {
+    return this.rows.rx[row] ?? 0
+  }
+
+  tx(row: number): number {
+    return this.rows.tx[row] ?? 0
+  }
+
+  connects(row: number): number {
+    return this.rows.connects[row] ?? 0
+  }
+
+  drop(row: number, reason: Ending): void {
+    const held = [...this.#flows.values()].filter((flow) => flow.row === row)
+    void this.#end(held, reason, (flow) => flow.row === row)
+  }
+
+  drain(): Promise<void> {
+    return (this.#drained ??= this.#shut())
+  }
+
+  stop(reason: Ending): Promise<void> {
+    return (this.#stopped ??= this.#stop(reason))
+  }
+
+  forget(flow: Flow): void {
+    this.#flows.delete(flow.arrival.flow)
+  }
+
+  async #shut(): Promise<void> {
+    await Promise.all(this.#listeners.map(({ server }) => shut(server)))
+  }
+
+  async #stop(reason: Ending): Promise<void> {
+    await this.drain()
+    this.welcome()
+    while (this.#flows.size > 0) {
+      await this.#end([...this.#flows.values()], reason, () => true)
+      // The last ends may have to wait for a question to the desk.
+      await new Promise(setImmediate)
+    }
+  }
+
+  #end(flows: Flow[], reason: Ending, still: (flow: Flow) => boolean): Promise<void> {
+    return inSlices(flows, (flow) => {
+      if (still(flow)) this.turn.aside(() => flow.end(reason))
+    })
+  }
+
+  #accept(handle: Handle, bind: number): void {
+    const arrival = this.#arrival(handle, bind)
+    if (!arrival) return handle.close()
+    tuneAccepted(handle, this.keepAliveSeconds)
+    const now = this.deadlines.clock.now()
+    this.turn.begin()
+    try {
+      const answer = this.desk.arrived(arrival)
+      if ('refuse' in answer) return handle.close()
+      const flow = new Flow(this, arrival, handle, now)
+      this.#flows.set(arrival.flow, flow)
+      flow.take(answer)
+    } finally {
+      this.turn.done()
+    }
+  }
+
+  /** Undefined when the client has gone again before it could be asked who it is. */
+  #arrival(handle: Handle, bind: number): Arrival | undefined {
+    const fd = handle.fd ?? -1
+    if (!handle.getpeername)
+      return { flow: ++this.#lastFlow, ip: '', port: 0, localIp: '', localPort: 0, bind, fd }
+    if (handle.getpeername(this.#peer) !== 0) return undefined
+    const ip = canonicalIp(this.#peer.address)
+    const { port } = this.#peer
+    const local = this.#listeners[bind]!.local ?? this.#localOf(handle)
+    return { flow: ++this.#lastFlow, ip, port, localIp: local.ip, localPort: local.port, bind, fd }
+  }
+
+  #localOf(handle: Handle): { ip: string; port: number } {
+    handle.getsockname?.(this.#local)
+    return { ip: canonicalIp(this.#local.address), port: this.#local.port }
+  }
+
+  #complain({ text }: Opened, problem: string): void {
+    this.#bursts.say(problem, () => `${text}: a client could not be accepted: ${problem}`)
+  }
+}
+
+function lookMs({ clientIdleMs, backendIdleMs, halfCloseMs }: ListenSpec): number {
+  const limits = [clientIdleMs, backendIdleMs, halfCloseMs].filter((ms) => ms > 0)
+  return limits.length === 0 ? Infinity : Math.max(LOOK_MS, LOOK_SHARE * Math.min(...limits))
+}
