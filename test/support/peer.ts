@@ -21,7 +21,8 @@ export interface Peer {
 }
 
 /**
- * Runs a script, one step a text; resolves when an accepting peer listens or a connecting one starts.
+ * Runs a script, one step a text; resolves when an accepting peer listens or a connecting one starts. At its end
+ * the peer sends no more and reads the rest.
  *
  *   accept [unix:/path]     listen on 127.0.0.1 (or the path) and take one client
  *   connect HOST:PORT       or unix:/path
@@ -87,6 +88,8 @@ class Actor implements Peer {
         throw new Error(`step ${i + 1} (${step}): ${(error as Error).message}`, { cause: error })
       }
     }
+    // Nothing is left open by a script that does not say how it ends.
+    this.#socket.end().resume()
   }
 
   #step(step: string): Promise<void> | void {
