@@ -758,6 +758,22 @@ for (const { name, skip, make } of PLANES) {
 
     await behaviour(
       t,
+      'clients the kernel has accepted already are served by a draining listener',
+      async (t) => {
+        const address = await backend(t, (socket) => socket.end('hello'))
+        const served = await serve(plane, to(address))
+        const clients = Array.from({ length: 20 }, () => connect(served.port, '127.0.0.1'))
+        const answers = clients.map((client) => drink(client))
+        // Node connects in the next tick, and on loopback the kernel is done with it at once.
+        await new Promise<void>((resolve) => process.nextTick(resolve))
+        await served.listening.drain()
+        t.equal(new Set(await Promise.all(answers)).size, 1)
+        t.equal(served.desk.arrivals.length, 20)
+      },
+    )
+
+    await behaviour(
+      t,
       'stop ends every flow, whatever it is doing, and resolves after the last report',
       async (t) => {
         const address = await backend(t, (socket) => socket.resume())

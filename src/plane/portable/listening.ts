@@ -123,7 +123,22 @@ export class PortableListening implements Listening, House {
   }
 
   async #shut(): Promise<void> {
+    await this.#emptyQueue()
     await Promise.all(this.#listeners.map(({ server }) => shut(server)))
+  }
+
+  /**
+   * Closing a listener resets whoever is in its accept queue. libuv takes one of them a turn of the loop, so
+   * turns are waited for until one brings nobody, or as many as the queue was long.
+   */
+  async #emptyQueue(): Promise<void> {
+    let before = -1
+    for (let i = 0; i < this.spec.backlog && this.#lastFlow !== before; i++) {
+      before = this.#lastFlow
+      // The first ends the turn this was called in, the second is a whole one.
+      await new Promise(setImmediate)
+      await new Promise(setImmediate)
+    }
   }
 
   async #stop(reason: Ending): Promise<void> {
