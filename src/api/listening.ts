@@ -5,8 +5,10 @@ import type { Server } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
 import { addressText, isUnix } from '../core/address.ts'
 import type { Address } from '../core/address.ts'
+import { callerCeiling } from '../core/descriptors.ts'
 import { Fault, messageOf } from '../core/errors.ts'
 import { logger } from '../core/log.ts'
+import { descriptorOf } from '../plane/portable/handle.ts'
 import { open, shut as release } from '../plane/portable/open.ts'
 
 /** Most connections at once: callers must not use up the descriptors of clients. */
@@ -48,7 +50,9 @@ export async function listenOn(server: Server, bind: Address, whose: string): Pr
   const sockets = new Set<Socket>()
   server.maxConnections = MOST_CONNECTIONS
   server.timeout = SILENT_MS
+  const ceiling = callerCeiling()
   server.on('connection', (socket: Socket) => {
+    if (descriptorOf(socket) >= ceiling) return socket.destroy()
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })

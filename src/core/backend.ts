@@ -5,6 +5,8 @@ import type { Address } from './address.ts'
 
 export interface Found {
   readonly address: Address
+  /** What makes two descriptions the same backend: the text of the address, and the name it serves if any. */
+  readonly identity: string
   /** Its share of new flows among its priority group; 0 takes none while a sibling has more. */
   readonly weight: number
   /** The lowest number with an electable backend serves. */
@@ -18,12 +20,16 @@ export interface Found {
 }
 
 /** `address` with the settings a backend has when nobody says otherwise. */
-export function found(address: Address, settings: Partial<Omit<Found, 'address'>> = {}): Found {
-  return { address, weight: 1, priority: 1, maxConnections: 0, sni: '', drain: false, ...settings }
-}
-
-/** What makes two descriptions the same backend: the address as configured, and the name it serves. */
-export function identity(backend: Found): string {
-  const text = addressText(backend.address)
-  return backend.sni ? `${text} sni=${backend.sni}` : text
+export function found(address: Address, settings: Partial<Omit<Found, 'address' | 'identity'>> = {}): Found {
+  const { weight = 1, priority = 1, maxConnections = 0, sni = '', drain = false } = settings
+  const text = addressText(address)
+  return {
+    address,
+    identity: sni ? `${text} sni=${sni}` : text,
+    weight,
+    priority,
+    maxConnections,
+    sni,
+    drain,
+  }
 }

@@ -16,9 +16,18 @@ export function descriptorLimit(): number {
 }
 
 /**
- * An accepted descriptor of this number or above means the table is all but full. The kernel gives the lowest
+ * A client whose accepted descriptor has this number or a higher one is refused. The kernel gives the lowest
  * free number (POSIX, File Descriptor Allocation), so number N says that N descriptors below it are in use.
  */
 export function descriptorCeiling(limit = descriptorLimit()): number {
-  return limit - Math.min(RESERVE, Math.ceil(limit / 4))
+  return limit - reserve(limit)
+}
+
+/** The same for callers of the API and of metrics: they still come in when clients no longer do. */
+export function callerCeiling(limit = descriptorLimit()): number {
+  return limit - reserve(limit) / 2
+}
+
+function reserve(limit: number): number {
+  return Math.min(RESERVE, Math.ceil(limit / 4))
 }

@@ -3,7 +3,7 @@
 import { run } from '../core/run.ts'
 import { texts } from '../core/settings.ts'
 import { discovery } from './discovery.ts'
-import { readLines } from './line.ts'
+import { lineReader } from './line.ts'
 
 /** The most a program may print: some 20,000 backends. */
 const MOST_BYTES = 1024 * 1024
@@ -18,7 +18,8 @@ export const exec = discovery(
     },
     timeoutMs: 3_000,
   },
-  ({ exec_command }) => ({
-    ask: async (signal) => readLines(await run(exec_command, signal, MOST_BYTES)),
-  }),
+  ({ exec_command }) => {
+    const readLines = lineReader()
+    return { ask: async (signal) => readLines(await run(exec_command, signal, MOST_BYTES)) }
+  },
 )

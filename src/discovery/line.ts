@@ -1,7 +1,7 @@
 // Backend lines: "host:port weight=1 priority=1 max_connections=0 sni=name", read into what they describe.
 
 import { parseBackendAddress } from '../core/address.ts'
-import { found, identity } from '../core/backend.ts'
+import { found } from '../core/backend.ts'
 import type { Found } from '../core/backend.ts'
 import { inSlices } from '../core/slices.ts'
 import type { Answer } from './discovery.ts'
@@ -42,30 +42,84 @@ export function readLine(line: string): Found | { readonly wrong: string } {
   return found(where, settings)
 }
 
-/** Reads a text of backend lines, in slices. Blank lines are skipped; the later of two equal backends counts. */
-export function readLines(text: string): Promise<Answer> {
-  return readEntries(text.split('\n'), (index) => `line ${index + 1}`)
+/** Reads texts of backend lines, one after another. */
+export type ReadLines = (text: string) => Promise<Answer>
+
+/** A reader of texts that change little: a line it has read the last time is not read again. */
+export function lineReader(): ReadLines {
+  const lines = new Lines()
+  return (text) => lines.read(text.split('\n'), (index) => `line ${index + 1}`)
 }
 
 /** Reads entries that are a backend line each; `place` names the one that is rejected. */
-export async function readEntries(
-  entries: readonly string[],
-  place: (index: number) => string,
-): Promise<Answer> {
-  const backends = new Map<string, Found>()
-  const rejected: string[] = []
-  let more = 0
-  let index = -1
-  await inSlices(entries, (entry) => {
-    index++
-    if (entry.trim() === '') return
-    const read = readLine(entry)
-    if (!('wrong' in read)) backends.set(identity(read), read)
-    else if (rejected.length < NAMED) rejected.push(`${place(index)}: ${read.wrong}`)
-    else more++
-  })
-  if (more > 0) rejected.push(`and ${more} more`)
-  return { backends: [...backends.values()], rejected }
+export function readEntries(entries: readonly string[], place: (index: number) => string): Promise<Answer> {
+  return new Lines().read(entries, place)
+}
+
+/** What was read of a text, and by which reading last. */
+interface Line {
+  readonly found: Found
+  readonly place: Place
+  reading: number
+}
+
+/** Where in the answer of a reading a backend stands: lines of one identity share it. */
+interface Place {
+  reading: number
+  index: number
+}
+
+/**
+ * Lines read, kept from one reading to the next: ten thousand that stay cost a look-up each, and leave no
+ * garbage whose collection clients would wait for.
+ */
+class Lines {
+  readonly #lines = new Map<string, Line>()
+  readonly #places = new Map<string, Place>()
+  #reading = 0
+
+  /** In slices. Blank entries are skipped, and the later of two equal backends counts. */
+  async read(entries: readonly string[], place: (index: number) => string): Promise<Answer> {
+    const reading = ++this.#reading
+    const backends: Found[] = []
+    const rejected: string[] = []
+    let more = 0
+    let index = -1
+    await inSlices(entries, (entry) => {
+      index++
+      if (entry.trim() === '') return
+      const line = this.#lines.get(entry) ?? this.#learn(entry)
+      if ('wrong' in line)
+        return rejected.length < NAMED ? rejected.push(`${place(index)}: ${line.wrong}`) : more++
+      line.reading = reading
+      if (line.place.reading !== reading) line.place.index = backends.length
+      line.place.reading = reading
+      backends[line.place.index] = line.found
+    })
+    if (more > 0) rejected.push(`and ${more} more`)
+    await this.#forget(reading)
+    return { backends, rejected }
+  }
+
+  #learn(entry: string): Line | { readonly wrong: string } {
+    const found = readLine(entry)
+    if ('wrong' in found) return found
+    let place = this.#places.get(found.identity)
+    if (!place) this.#places.set(found.identity, (place = { reading: 0, index: 0 }))
+    const line = { found, place, reading: 0 }
+    this.#lines.set(entry, line)
+    return line
+  }
+
+  /** Lines that are no longer there. */
+  async #forget(reading: number): Promise<void> {
+    await inSlices(this.#lines, ([entry, line]) => {
+      if (line.reading !== reading) this.#lines.delete(entry)
+    })
+    await inSlices(this.#places, ([identity, place]) => {
+      if (place.reading !== reading) this.#places.delete(identity)
+    })
+  }
 }
 
 function cut(option: string): [string, string | undefined] {

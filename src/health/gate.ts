@@ -1,7 +1,9 @@
 // How many checks run at once, in the whole process.
 
-/** Checks are started for this long in a turn of the event loop, in milliseconds; the rest waits for the next. */
-const SLICE_MS = 2
+import { quiet } from '../core/slices.ts'
+
+/** Checks are started for this long at once, in milliseconds; the rest waits for a quiet loop. */
+const SLICE_MS = 1
 
 /** One check that wants to run; resolves when it is over and never rejects. */
 export type Job = () => Promise<void>
@@ -11,7 +13,7 @@ export class Gate {
   readonly #limit: number
   readonly #waiting = new Set<Job>()
   #running = 0
-  #opening: NodeJS.Immediate | undefined
+  #opening = false
   /** Checks that began later than they should have; monitors count here. */
   late = 0
 
@@ -41,9 +43,10 @@ export class Gate {
   }
 
   #open(): void {
-    if (this.#waiting.size === 0 || this.#running >= this.#limit) return
-    this.#opening ??= setImmediate(() => {
-      this.#opening = undefined
+    if (this.#opening || this.#waiting.size === 0 || this.#running >= this.#limit) return
+    this.#opening = true
+    void quiet().then(() => {
+      this.#opening = false
       this.#start()
     })
   }

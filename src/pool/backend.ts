@@ -22,6 +22,8 @@ export interface Backend {
   closed: number
   /** Counts up with every flow whose endpoint is taken in turn. */
   turn: number
+  /** The last update that named it. */
+  update: number
 }
 
 /** Counters a plane keeps by row; they only grow, whoever has the row. */

@@ -6,7 +6,6 @@
 import type { Balancer, Electable } from '../balance/balancer.ts'
 import { addressText } from '../core/address.ts'
 import type { Address } from '../core/address.ts'
-import { identity } from '../core/backend.ts'
 import type { Found } from '../core/backend.ts'
 import type { Refusal } from '../core/reasons.ts'
 import { inSlices } from '../core/slices.ts'
@@ -64,6 +63,7 @@ export class Pool {
   #nextId = 1
   #updates: Promise<unknown> = Promise.resolve()
   #latest = 0
+  #merges = 0
 
   constructor(options: PoolOptions, events: PoolEvents) {
     this.#options = options
@@ -127,7 +127,7 @@ export class Pool {
 
   /**
    * Makes the pool hold what discovery found, a slice at a time: what is new comes first, what is gone goes
-   * last, so that a replaced list never leaves the pool empty. A newer update overtakes one still waiting.
+   * last, so that a replaced list never leaves the pool empty. `found` names no backend twice. A newer update overtakes one still waiting.
    */
   update(found: readonly Found[]): Promise<Change | undefined> {
     const turn = ++this.#latest
@@ -186,33 +186,34 @@ export class Pool {
 
   async #merge(found: readonly Found[]): Promise<Change> {
     const change = { added: [] as string[], removed: [] as string[], changed: [] as string[] }
-    const named = new Map<string, Found>()
-    await inSlices(found, (each) => void named.set(identity(each), each))
-    await inSlices(named, ([id, each]) => this.#put(id, each, change))
-    await inSlices([...this.#byIdentity], ([id, backend]) => {
-      if (!backend.discovered || named.has(id)) return
+    const update = ++this.#merges
+    await inSlices(found, (each) => this.#put(each, update, change))
+    await inSlices(this.#byIdentity.values(), (backend) => {
+      if (!backend.discovered || backend.update === update) return
       change.removed.push(backend.text)
       this.#withdraw(backend)
     })
     return change
   }
 
-  #put(id: string, found: Found, change: { added: string[]; changed: string[] }): void {
-    const known = this.#byIdentity.get(id)
+  #put(found: Found, update: number, change: { added: string[]; changed: string[] }): void {
+    const known = this.#byIdentity.get(found.identity)
     if (known?.discovered) {
+      known.update = update
       if (sameSettings(known.found, found)) return
       change.changed.push(known.text)
       return this.#settle(known, found)
     }
-    const backend = known ?? this.#admit(id, found)
+    const backend = known ?? this.#admit(found)
     change.added.push(backend.text)
+    backend.update = update
     backend.discovered = true
     backend.healthy = this.#options.initiallyHealthy
     this.#settle(backend, found)
     this.#events.discovered(backend)
   }
 
-  #admit(id: string, found: Found): Backend {
+  #admit(found: Found): Backend {
     const text = addressText(found.address)
     const row = this.columns.take(text)
     const backend: Backend = {
@@ -226,8 +227,9 @@ export class Pool {
       refused: 0,
       closed: 0,
       turn: 0,
+      update: 0,
     }
-    this.#byIdentity.set(id, backend)
+    this.#byIdentity.set(found.identity, backend)
     this.#byId.set(backend.id, backend)
     this.#byRow[row] = backend
     this.traffic.open(row)
@@ -249,11 +251,10 @@ export class Pool {
   }
 
   #dispose(backend: Backend): void {
-    this.#byIdentity.delete(identity(backend.found))
+    this.#byIdentity.delete(backend.found.identity)
     this.#byId.delete(backend.id)
     this.#byRow[backend.row] = undefined
     if (this.columns.ramp[backend.row]! < 1) this.#ramping--
-    this.traffic.close(backend.row)
     this.columns.release(backend.row)
     this.#options.balancer.forget?.(backend.row)
   }
@@ -288,6 +289,7 @@ export class Pool {
 }
 
 function sameSettings(a: Found, b: Found): boolean {
+  if (a === b) return true
   return (
     a.weight === b.weight &&
     a.priority === b.priority &&

@@ -12,11 +12,20 @@ export interface Carried {
   readonly txSecond: number
 }
 
+// The line of a row: counters when the backend got it, as another may have had it before; counters one and
+// two seconds ago; rates.
+const [BASE_RX, BASE_TX, BASE_CONNECTS, RX_1, TX_1, RX_2, TX_2, RX_RATE, TX_RATE, LINE] = [
+  0, 1, 2, 3, 4, 5, 6, 7, 8, 9,
+]
+const FIRST_ROOM = 16
+
 export class Traffic {
   #counters: Counters = NOTHING_COUNTED
   #columns: Table
-  #meters: (Meter | undefined)[] = []
-  #total = new Meter(NOTHING_COUNTED, 0)
+  /** One line a row; numbers of their own would be garbage every second. */
+  #lines = new Float64Array(FIRST_ROOM * LINE)
+  #rows = 0
+  #total = new Float64Array(LINE)
 
   constructor(columns: Table) {
     this.#columns = columns
@@ -29,53 +38,49 @@ export class Traffic {
 
   /** A backend has got this row. */
   open(row: number): void {
-    this.#meters[row] = new Meter(this.#counters, row)
-  }
-
-  /** The backend of this row is gone. */
-  close(row: number): void {
-    this.#meters[row] = undefined
+    this.#rows = Math.max(this.#rows, row + 1)
+    if (this.#rows * LINE > this.#lines.length) {
+      const roomier = new Float64Array(this.#lines.length * 2)
+      roomier.set(this.#lines)
+      this.#lines = roomier
+    }
+    const rx = this.#counters.rx(row)
+    const tx = this.#counters.tx(row)
+    this.#lines.set([rx, tx, this.#counters.connects(row), rx, tx, rx, tx, 0, 0], row * LINE)
     this.#columns.bandwidth[row] = 0
   }
 
   /** What the backend of this row has carried since it was discovered. */
   of(row: number): Carried {
-    const { base, rxSecond, txSecond } = this.#meters[row]!
-    return {
-      rx: this.#counters.rx(row) - base.rx,
-      tx: this.#counters.tx(row) - base.tx,
-      rxSecond,
-      txSecond,
-    }
+    const line = this.#lines.subarray(row * LINE, (row + 1) * LINE)
+    return carried(this.#counters.rx(row) - line[BASE_RX]!, this.#counters.tx(row) - line[BASE_TX]!, line)
   }
 
   /** Dials of this row's backend that succeeded. */
   connects(row: number): number {
-    return this.#counters.connects(row) - this.#meters[row]!.base.connects
+    return this.#counters.connects(row) - this.#lines[row * LINE + BASE_CONNECTS]!
   }
 
   /** What all backends have carried since the server listens, also those that are gone. */
   total(): Carried {
-    const { rxSecond, txSecond } = this.#total
-    return { ...this.#sum(), rxSecond, txSecond }
+    const { rx, tx } = this.#sum()
+    return carried(rx, tx, this.#total)
   }
 
   /** Called once a second: rates look two seconds back. */
   tick(): void {
-    for (let row = 0; row < this.#meters.length; row++) {
-      const meter = this.#meters[row]
-      if (!meter) continue
-      meter.tick(this.#counters.rx(row), this.#counters.tx(row))
-      this.#columns.bandwidth[row] = meter.rxSecond + meter.txSecond
+    for (let row = 0; row < this.#rows; row++) {
+      advance(this.#lines, row * LINE, this.#counters.rx(row), this.#counters.tx(row))
+      this.#columns.bandwidth[row] = this.#lines[row * LINE + RX_RATE]! + this.#lines[row * LINE + TX_RATE]!
     }
     const { rx, tx } = this.#sum()
-    this.#total.tick(rx, tx)
+    advance(this.#total, 0, rx, tx)
   }
 
   #sum(): { rx: number; tx: number } {
     let rx = 0
     let tx = 0
-    for (let row = 0; row < this.#meters.length; row++) {
+    for (let row = 0; row < this.#rows; row++) {
       rx += this.#counters.rx(row)
       tx += this.#counters.tx(row)
     }
@@ -83,24 +88,15 @@ export class Traffic {
   }
 }
 
-/** Two samples back, one a second, and where counting began: another may have had the row before. */
-class Meter {
-  readonly base: { readonly rx: number; readonly tx: number; readonly connects: number }
-  rxSecond = 0
-  txSecond = 0
-  #rx: [number, number]
-  #tx: [number, number]
+function advance(lines: Float64Array, at: number, rx: number, tx: number): void {
+  lines[at + RX_RATE] = Math.floor((rx - lines[at + RX_2]!) / 2)
+  lines[at + TX_RATE] = Math.floor((tx - lines[at + TX_2]!) / 2)
+  lines[at + RX_2] = lines[at + RX_1]!
+  lines[at + TX_2] = lines[at + TX_1]!
+  lines[at + RX_1] = rx
+  lines[at + TX_1] = tx
+}
 
-  constructor(counters: Counters, row: number) {
-    this.base = { rx: counters.rx(row), tx: counters.tx(row), connects: counters.connects(row) }
-    this.#rx = [this.base.rx, this.base.rx]
-    this.#tx = [this.base.tx, this.base.tx]
-  }
-
-  tick(rx: number, tx: number): void {
-    this.rxSecond = Math.floor((rx - this.#rx[1]) / 2)
-    this.txSecond = Math.floor((tx - this.#tx[1]) / 2)
-    this.#rx = [rx, this.#rx[0]]
-    this.#tx = [tx, this.#tx[0]]
-  }
+function carried(rx: number, tx: number, line: Float64Array): Carried {
+  return { rx, tx, rxSecond: line[RX_RATE]!, txSecond: line[TX_RATE]! }
 }

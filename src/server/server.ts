@@ -3,6 +3,7 @@
 //      source ─► pool.update ─► discovered ─► names ─► locate ─┐
 //                                          └► monitor ─► mark ─┴─► electable ─► admission ◄─ plane
 
+import { isIP } from 'node:net'
 import type { ServerConfig } from '../config/read.ts'
 import type { ServerSettings } from '../config/server.ts'
 import { isUnix } from '../core/address.ts'
@@ -239,6 +240,7 @@ export class Server {
     if (isUnix(address)) return this.#locate(backend, [address])
     if (address.port === 0 && this.settings.bind.some(isUnix))
       this.#log.warn(`backend ${backend.text} cannot serve clients of a unix socket: they come to no port`)
+    if (isIP(address.host)) return this.#locate(backend, [address])
     this.#unlocated.add(backend.id)
     const cancel = this.#context.names.watch(address.host, (ips) =>
       this.#locate(
@@ -260,6 +262,7 @@ export class Server {
   }
 
   #check({ id, found, endpoints }: Backend, again: boolean): void {
+    if (this.settings.healthcheck.kind === 'none') return
     const target = {
       address: this.#checkable(found.address),
       endpoints: endpoints.map((each) => this.#checkable(each)),

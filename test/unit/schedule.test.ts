@@ -4,13 +4,15 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { configureLogging } from '../../src/core/log.ts'
 import type { Answer, Discovery } from '../../src/discovery/discovery.ts'
-import { readLine, readLines } from '../../src/discovery/line.ts'
+import { lineReader, readLine } from '../../src/discovery/line.ts'
 import { startSchedule } from '../../src/discovery/schedule.ts'
 import type { Listed, ScheduleSettings } from '../../src/discovery/schedule.ts'
 import { discoverySettings } from '../../src/discovery/settings.ts'
 import { Sources } from '../../src/discovery/sources.ts'
 import { FakeClock } from '../support/clock.ts'
 import { pass } from '../support/pass.ts'
+
+const readLines = (text: string) => lineReader()(text)
 
 configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
 
@@ -379,4 +381,16 @@ t.test('ten thousand lines are read in slices', async (t) => {
   over = true
   t.equal(backends.length, 10_000)
   t.ok(turns >= 2, `the event loop turned ${turns} times`)
+})
+
+t.test('a line that was there the last time is the same backend, the very object', async (t) => {
+  const read = lineReader()
+  const before = await read('a:1 weight=2\nb:1\n')
+  const after = await read('b:1\na:1 weight=2\nc:1\njunk\n')
+  t.equal(after.backends[1], before.backends[0])
+  t.equal(after.backends[0], before.backends[1])
+  t.equal(after.rejected?.length, 1)
+  const again = await read('a:1 weight=3\njunk\n')
+  t.equal(again.backends[0]?.weight, 3)
+  t.equal(again.rejected?.length, 1, 'what is wrong is told each time')
 })

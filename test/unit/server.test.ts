@@ -4,7 +4,7 @@ import t from 'tap'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Bursts } from '../../src/core/burst.ts'
-import { descriptorCeiling, descriptorLimit } from '../../src/core/descriptors.ts'
+import { callerCeiling, descriptorCeiling, descriptorLimit } from '../../src/core/descriptors.ts'
 import type { FlowEnd } from '../../src/plane/plane.ts'
 import { openAccessLog } from '../../src/server/accesslog.ts'
 import { Histogram } from '../../src/server/histogram.ts'
@@ -171,6 +171,7 @@ t.test('a burst that goes on is told of once a minute', async (t) => {
 t.test('descriptors: a reserve is kept, and never more than a quarter', async (t) => {
   t.equal(descriptorCeiling(20_000), 20_000 - 128)
   t.equal(descriptorCeiling(100), 75)
+  t.ok(callerCeiling(20_000) > descriptorCeiling(20_000), 'the API is there when clients are refused')
   t.ok(descriptorLimit() > 0)
 })
 

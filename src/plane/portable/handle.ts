@@ -63,7 +63,20 @@ export function socketOptions<S>({
 
 /** Bytes written to `socket` that the kernel has not taken yet; 0 when it is closed. */
 export function unsent(socket: Socket): number {
-  return (socket as unknown as { _handle: Handle | null })._handle?.writeQueueSize ?? 0
+  return handleOf(socket)?.writeQueueSize ?? 0
+}
+
+/** The descriptor of an open socket; -1 when it is closed, or where the platform has none. */
+export function descriptorOf(socket: Socket): number {
+  return handleOf(socket)?.fd ?? -1
+}
+
+const nobody: Endpoint = { address: '', port: 0 }
+
+/** True when the other end of a TCP socket has reset it: the kernel knows no peer then, only a pending error. */
+export function isReset(socket: Socket): boolean {
+  const handle = handleOf(socket)
+  return handle?.getpeername !== undefined && handle.getpeername(nobody) !== 0
 }
 
 /**
@@ -94,4 +107,8 @@ function tune(handle: Handle, keepAliveSeconds: number): void {
 
 function listeningHandle(server: Server): ListeningHandle {
   return (server as unknown as { _handle: ListeningHandle })._handle
+}
+
+function handleOf(socket: Socket): Handle | null {
+  return (socket as unknown as { _handle: Handle | null })._handle
 }

@@ -1,7 +1,7 @@
 // One socket of a flow: what it reads goes to its peer, and while the peer takes no more it does not read.
 
 import { Socket } from 'node:net'
-import { socketOptions, unsent } from './handle.ts'
+import { isReset, socketOptions, unsent } from './handle.ts'
 import type { Reading, SocketSettings } from './handle.ts'
 import { pin, readBuffer, stage, unpin } from './scratch.ts'
 import type { Slab } from './scratch.ts'
@@ -106,6 +106,8 @@ export class Side extends Socket {
   }
 }
 
+const RESET: NodeJS.ErrnoException = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' })
+
 /** How a relaying socket reads. */
 export const RELAYING: Reading<Side> = { buffer: readBuffer, callback: onBytes }
 
@@ -128,6 +130,9 @@ function onDrain(this: Side): void {
 }
 
 function onEnd(this: Side): void {
+  // Where bytes were waiting to be read, libuv tells a reset as an end. Once our own end has gone out, a socket
+  // that was ended properly has no peer either.
+  if (!this.writableEnded && isReset(this)) return this.pair.broke(this, RESET)
   this.eof = true
   this.pair.finished(this)
 }

@@ -1,0 +1,142 @@
+// A client in a process of its own: paced requests, paced new connections, or idle connections held open.
+
+import { once } from 'node:events'
+import { connect, createServer } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { start, stop } from './machine.mjs'
+import { percentile } from './statistics.mjs'
+
+const REQUEST = 'GET / HTTP/1.1\r\nHost: bench\r\n\r\n'
+const ANSWER = 'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n'
+
+/** Starts a client. `ask` has it do one job after another; a job's name is in `job`. */
+export function startClient() {
+  const stdio = ['ignore', 'inherit', 'inherit', 'ipc']
+  const child = start(process.execPath, [fileURLToPath(import.meta.url)], { stdio })
+  return {
+    async ask(job) {
+      child.send(job)
+      const gone = once(child, 'exit').then(([code]) =>
+        Promise.reject(new Error(`a client ended with ${code}`)),
+      )
+      const [answer] = await Promise.race([once(child, 'message'), gone])
+      gone.catch(() => {})
+      return answer
+    },
+    stop: () => stop(child),
+  }
+}
+
+const jobs = { paced, listen, fresh, hold }
+
+if (process.send) {
+  process.on('message', async ({ job, ...settings }) => process.send(await jobs[job](settings)))
+  process.once('disconnect', () => process.exit())
+}
+
+/** Requests over `connections` kept ones, `rate` a second whatever the answers do: time to each answer. */
+async function paced({ port, connections, rate, seconds }) {
+  const times = []
+  const idle = []
+  for (let i = 0; i < connections; i++) {
+    const socket = connect(port, '127.0.0.1').setNoDelay()
+    await once(socket, 'connect')
+    socket.on('data', () => {
+      times.push(performance.now() - socket.sentAt)
+      idle.push(socket)
+    })
+    idle.push(socket)
+  }
+  // A request that is due while every connection waits is late, and counts from when it was due.
+  await pace(rate, seconds, (dueAt) => {
+    const socket = idle.shift()
+    if (!socket) return false
+    socket.sentAt = dueAt
+    socket.write(REQUEST)
+    return true
+  })
+  return summary(times)
+}
+
+/** New clients that have not been seen at the backend yet, in the order in which they came. */
+const undecided = []
+const decided = []
+
+/** Becomes the only backend, so that `fresh` sees when a client has been decided about. */
+async function listen({ port }) {
+  const server = createServer((socket) => {
+    // Every queue on the way is first in, first out.
+    const beganAt = undecided.shift()
+    if (beganAt !== undefined) decided.push(performance.now() - beganAt)
+    socket.on('error', () => {})
+    socket.resume().end(ANSWER)
+  })
+  await once(server.listen(port, '0.0.0.0', 4096), 'listening')
+  return {}
+}
+
+/**
+ * New connections, `rate` a second: time from connect until the backend, which is this process, gets its
+ * connection (`decision`), and until the first byte of its answer is here (`firstByte`).
+ */
+async function fresh({ port, rate, seconds }) {
+  const answered = []
+  decided.length = undecided.length = 0
+  let failed = 0
+  await pace(rate, seconds, () => {
+    const beganAt = performance.now()
+    undecided.push(beganAt)
+    const socket = connect(port, '127.0.0.1')
+    socket.once('data', () => answered.push(performance.now() - beganAt))
+    socket.on('error', () => failed++)
+    return true
+  })
+  return { decision: summary(decided), firstByte: summary(answered), failed: failed + undecided.length }
+}
+
+/** Connections kept until this process ends. */
+const held = []
+
+/** Opens `connections` more, and has one request answered on each. */
+async function hold({ port, connections }) {
+  for (let left = connections; left > 0; left -= 100) {
+    const some = Array.from({ length: Math.min(100, left) }, () => connect(port, '127.0.0.1'))
+    for (const socket of some) socket.write(REQUEST)
+    await Promise.all(some.map((socket) => once(socket, 'data')))
+    held.push(...some)
+  }
+  return {}
+}
+
+/**
+ * Calls `send` `rate` times a second with the moment it is due, then waits a second for answers. A tick that
+ * this process itself comes late to counts from the tick: its own pauses are no one's latency.
+ */
+async function pace(rate, seconds, send) {
+  const began = performance.now()
+  let sent = 0
+  let waiting
+  await new Promise((resolve) => {
+    const timer = setInterval(() => {
+      const now = performance.now()
+      const due = Math.min((now - began) / 1000, seconds) * rate
+      for (; sent < due; sent++) {
+        if (!send(waiting ?? now)) {
+          waiting ??= now
+          return
+        }
+        waiting = undefined
+      }
+      if (sent < rate * seconds) return
+      clearInterval(timer)
+      resolve()
+    }, 1)
+  })
+  await new Promise((resolve) => setTimeout(resolve, 1000))
+}
+
+function summary(times) {
+  const sorted = Float64Array.from(times).sort()
+  const at = (p) => percentile(sorted, p)
+  return { count: sorted.length, p50: at(0.5), p99: at(0.99), p999: at(0.999), max: sorted.at(-1) }
+}
