@@ -102,11 +102,12 @@ ${backends.map((backend, i) => `  server s${i} ${backend}`).join('\n')}
     })
     const servers = Object.fromEntries(ports.map((port) => [`bench${port}`, one(port)]))
     const text = JSON.stringify({ logging: { level: 'warn' }, ...config, servers: { ...servers, ...others } })
-    return [process.execPath, [...flags, fairlead, '-c', file('fairlead.json', text)], 'SIGKILL']
+    const args = [...flags, fairlead, '-c', file('fairlead.json', text)]
+    return [flags.length > 0 ? process.execPath : args.shift(), args, 'SIGKILL']
   },
 }
 
-/** For profiles: FAIRLEAD_NODE_FLAGS="--cpu-prof" and the like. */
+/** For profiles: FAIRLEAD_NODE_FLAGS="--cpu-prof" and the like, in place of the flags fairlead starts with. */
 const flags = (process.env.FAIRLEAD_NODE_FLAGS ?? '').split(' ').filter(Boolean)
 
 function networks(rules) {

@@ -27,8 +27,18 @@ setTimeout(() => end([`not done within ${LIMIT_MS / 1000} s`]), LIMIT_MS).unref(
 const began = performance.now()
 const [backend, dead, web, refused, idle, api] = await ports(6)
 await once(forked(file('soakbackend.mjs'), String(backend)), 'message')
+// The flags of the first line of bin/fairlead.
+const asStarted = ['--single-threaded-gc', '--max-semi-space-size=4']
 const probe = new URL('soakprobe.mjs', import.meta.url).href
-const fairlead = forked('--expose-gc', '--import', probe, file('../bin/fairlead'), '-c', config())
+const fairlead = forked(
+  ...asStarted,
+  '--expose-gc',
+  '--import',
+  probe,
+  file('../bin/fairlead'),
+  '-c',
+  config(),
+)
 fairlead.once('exit', (code) => end([`fairlead ended with ${code}`]))
 const clients = Array.from({ length: CLIENTS }, () => forked(file('soakclient.mjs')))
 await until('figures of fairlead', () => figures())

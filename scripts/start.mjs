@@ -7,13 +7,7 @@ if (process.exitCode) process.exit()
 
 const given = process.argv.slice(2)
 const args = given.length > 0 ? given : ['demo']
-const fairlead = spawn(
-  process.execPath,
-  [fileURLToPath(new URL('../bin/fairlead', import.meta.url)), ...args],
-  {
-    stdio: 'inherit',
-  },
-)
+const fairlead = spawn(fileURLToPath(new URL('../bin/fairlead', import.meta.url)), args, { stdio: 'inherit' })
 // A terminal sends Ctrl-C to both; whoever signals this process alone means the balancer.
 process.on('SIGINT', () => {})
 process.on('SIGTERM', () => fairlead.kill('SIGTERM'))

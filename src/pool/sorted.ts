@@ -6,7 +6,8 @@ export class SortedRows {
   #text: readonly string[]
   #buffer = new Int32Array(FIRST_ROOM)
   #size = 0
-  #view = this.#buffer.subarray(0, 0)
+  /** Made when asked for: a view a change would be most of an update's garbage. */
+  #view: Int32Array | undefined
 
   /** Rows are compared by `text[row]`, then by number; the text of a row here must not change. */
   constructor(text: readonly string[]) {
@@ -19,7 +20,7 @@ export class SortedRows {
 
   /** The rows in order; a view that a later change may move under the reader. */
   get rows(): Int32Array {
-    return this.#view
+    return (this.#view ??= this.#buffer.subarray(0, this.#size))
   }
 
   /** Puts a row in its place; one that is there already stays. */
@@ -46,7 +47,7 @@ export class SortedRows {
 
   #resize(size: number): void {
     this.#size = size
-    this.#view = this.#buffer.subarray(0, size)
+    this.#view = undefined
   }
 
   #find(row: number): number {

@@ -439,7 +439,7 @@ t.test('whatever the order of events, nothing is lost and nothing is paid twice'
             if (leaving !== undefined) alive.delete(leaving)
             if (leaving !== undefined) connected.delete(leaving)
           } else if (dialling) {
-            plane.dialResult(dialling.flow, each.do as 'ok')
+            plane.dialResult(dialling.flow, each.do)
             if (each.do === 'ok') connected.add(dialling.flow)
           }
         }

@@ -67,11 +67,7 @@ export function launch(t: Test, { args, config, env = {}, descriptors }: Launch)
     throw new Error('fairlead is not built: run `npm run build`')
   const file = join(folder(t), typeof config === 'string' ? 'config.toml' : 'config.json')
   if (config !== undefined) writeFileSync(file, typeof config === 'string' ? config : JSON.stringify(config))
-  const argv = [
-    process.execPath,
-    COMMAND,
-    ...(args ?? ['-c', file]).map((each) => each.replace('CONFIG', file)),
-  ]
+  const argv = [COMMAND, ...(args ?? ['-c', file]).map((each) => each.replace('CONFIG', file))]
   const limited = descriptors ? ['sh', '-c', `ulimit -n ${descriptors}; exec "$@"`, 'sh', ...argv] : argv
   // tap loads itself into every Node its tests start; this one is to be as operators have it.
   const { NODE_OPTIONS: _, ...inherited } = process.env

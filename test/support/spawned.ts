@@ -67,7 +67,7 @@ export async function spawnFairlead(
   const config = join(folder(t), basename(fileURLToPath(file)))
   writeFileSync(config, rewritten(file, { '127.0.0.1:8888': '127.0.0.1:0', ...changes }))
   // tap loads itself into every Node its tests start; this one is to be as operators have it.
-  const plain = ['-u', 'NODE_OPTIONS', process.execPath, COMMAND, '-c', config]
+  const plain = ['-u', 'NODE_OPTIONS', COMMAND, '-c', config]
   const child = spawn('/usr/bin/env', plain, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, FAIRLEAD: '', GOBETWEEN: '', ...environment },

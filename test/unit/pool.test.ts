@@ -292,7 +292,7 @@ t.test('rows already tried are left out', async (t) => {
 
 t.test(
   'whatever happens, an election sees exactly who is live and not full, in the order of their text',
-  async (t) => {
+  async () => {
     const names = ['a:1', 'b:1', 'c:1', 'd:1', 'e:1']
     const step = fc.oneof(
       fc.record({ do: fc.constant('list' as const), list: fc.subarray(names) }),
