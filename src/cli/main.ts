@@ -1,7 +1,7 @@
 // The program: what the command line asks for, and the exit status that says how it went.
 
 import { ConfigError, Fault } from '../core/errors.ts'
-import { flushLogs, reopenLogs } from '../core/log.ts'
+import { closeLogs, reopenLogs } from '../core/log.ts'
 import { parseCommand, UsageError } from './args.ts'
 import type { Command } from './args.ts'
 import { helpText } from './help.ts'
@@ -25,7 +25,7 @@ export async function main(argv: readonly string[], environment: NodeJS.ProcessE
     process.stderr.write(`fairlead: ${error.message}\n`)
     process.exitCode = error instanceof ConfigError || error instanceof UsageError ? WRONG : FAILED
   }
-  flushLogs()
+  await closeLogs()
   // Something may still be open that nobody waits for, such as a look-up of a name.
   process.exit()
 }

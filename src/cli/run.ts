@@ -10,7 +10,7 @@ import { realClock } from '../core/clock.ts'
 import { formatDuration } from '../core/duration.ts'
 import { problemText } from '../core/errors.ts'
 import type { Problem } from '../core/errors.ts'
-import { configureLogging, flushLogs, logger } from '../core/log.ts'
+import { closeLogs, configureLogging, logger } from '../core/log.ts'
 import { Sources } from '../discovery/sources.ts'
 import { Names } from '../dns/names.ts'
 import { Gate } from '../health/gate.ts'
@@ -45,7 +45,7 @@ export async function runConfig(
   onStarted: () => void = () => {},
 ): Promise<number> {
   const ended = nextSignal()
-  configureLogging(config.logging)
+  await configureLogging(config.logging)
   log.info(`fairlead v${version}, node ${process.versions.node}, pid ${process.pid}`)
   for (const warning of [...warnings.map(problemText), ...idleSections(config)]) log.warn(warning)
 
@@ -93,8 +93,7 @@ function nextSignal(): Promise<void> {
     const onSignal = (signal: NodeJS.Signals) => {
       if (ending) {
         log.warn(`${signal} again: ending at once`)
-        flushLogs()
-        process.exit(1)
+        return void closeLogs().then(() => process.exit(1))
       }
       ending = true
       clearInterval(alive)

@@ -1,7 +1,9 @@
 // Named loggers over pino. A muted level costs a call to a no-op.
 
+import { closeSync, openSync } from 'node:fs'
 import { pino } from 'pino'
 import type { Logger as Pino } from 'pino'
+import { Fault, messageOf } from './errors.ts'
 
 /** The names gobetween accepts, and the pino level each means. */
 const LEVELS = {
@@ -35,29 +37,60 @@ export interface Logger {
 
 /** Where lines go: opened once, opened again under the same name when a log rotator asks. */
 export interface Sink {
+  /** Hands a line over; it is written soon. A reader that falls 4 MiB behind misses lines. */
   write(line: string): void
   /** Closes and opens the file again; a terminal or pipe stays as it is. */
   reopen(): void
-  /** Writes what is buffered, at once. */
-  flush(): void
+  /** Resolves when what was handed over is written, or after a second without that. */
+  close(): Promise<void>
 }
+
+/** Lines nobody has taken yet, in bytes: a disk or a reader that is stuck must neither block us nor fill memory. */
+const MOST_PENDING = 4 * 1024 * 1024
+const CLOSING_MS = 1_000
 
 const sinks = new Set<Sink>()
 
-/** Opens `stdout`, `stderr` or the file at `output` for appending. Throws when the file cannot be opened. */
+/** A log file could not be opened. */
+export class LogError extends Fault {
+  constructor(output: string, cause: unknown) {
+    super('LOG_FAILED', `log ${output} cannot be opened: ${messageOf(cause)}`, { cause })
+  }
+}
+
+/** Opens `stdout`, `stderr` or the file at `output` for appending. Throws `LogError`. */
 export function openSink(output: string): Sink {
   const isFile = output !== 'stdout' && output !== 'stderr'
+  if (isFile) tryOpen(output)
   const dest = isFile ? output : output === 'stdout' ? 1 : 2
-  const stream = pino.destination({ dest, append: true, sync: true })
+  const stream = pino.destination({ dest, append: true, sync: false, maxLength: MOST_PENDING })
   // A full disk or a reader that has gone must not end the balancer; the lines are lost.
   stream.on('error', () => {})
   const sink: Sink = {
     write: (line) => void stream.write(line),
     reopen: () => isFile && stream.reopen(),
-    flush: () => stream.flushSync(),
+    close: () => {
+      sinks.delete(sink)
+      return new Promise((resolve) => {
+        const limit = setTimeout(resolve, CLOSING_MS)
+        stream.once('close', () => {
+          clearTimeout(limit)
+          resolve()
+        })
+        stream.end()
+      })
+    },
   }
   sinks.add(sink)
   return sink
+}
+
+function tryOpen(path: string): void {
+  try {
+    closeSync(openSync(path, 'a'))
+  } catch (error) {
+    throw new LogError(path, error)
+  }
 }
 
 /** Opens every log file again under its name: what a log rotator asks for after it has moved them. */
@@ -65,18 +98,25 @@ export function reopenLogs(): void {
   for (const sink of sinks) sink.reopen()
 }
 
-/** Writes out every buffered line; for the moment before the process ends. */
-export function flushLogs(): void {
-  for (const sink of sinks) sink.flush()
+/** Writes out what was logged, for the moment before the process ends: nothing is logged after this. */
+export async function closeLogs(): Promise<void> {
+  await Promise.all([...sinks].map((sink) => sink.close()))
 }
 
 const loggers = new Map<string, Named>()
-let root = build({ level: 'info', output: 'stderr', format: 'text' })
+let current = openSink('stderr')
+let root = build('info', 'text', current)
 
-/** Sends all loggers, those already handed out too, where and how `settings` say. */
-export function configureLogging(settings: LogSettings): void {
-  root = build(settings)
+/**
+ * Sends all loggers, those already handed out too, where and how `settings` say. Throws `LogError`, and then
+ * nothing has changed. Resolves when what was logged before is written.
+ */
+export function configureLogging({ level, output, format }: LogSettings): Promise<void> {
+  const before = current
+  current = openSink(output)
+  root = build(level, format, current)
   for (const each of loggers.values()) each.bind()
+  return before.close()
 }
 
 /** The logger of that name: one a part of the program, such as `manager`. */
@@ -118,17 +158,15 @@ class Named implements Logger {
   }
 }
 
-function build(settings: LogSettings): Pino {
-  const sink = openSink(settings.output)
-  const json = settings.format === 'json'
+function build(level: LogLevel, format: string, sink: Sink): Pino {
   return pino(
     {
-      level: LEVELS[settings.level],
+      level: LEVELS[level],
       base: null,
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
       formatters: { level: (label) => ({ level: label === 'warn' ? 'warning' : label }) },
     },
-    json ? sink : { write: (line) => sink.write(textLine(JSON.parse(line) as LogRecord)) },
+    format === 'json' ? sink : { write: (line) => sink.write(textLine(JSON.parse(line) as LogRecord)) },
   )
 }
 

@@ -188,7 +188,7 @@ t.test('priorities under a kind that ignored them in gobetween are pointed out a
   const log = logged(t)
   const said = async (balance: string) => {
     const warnings = await manager.create(balance, serving(lines, { balance }))
-    return log() + JSON.stringify(warnings)
+    return (await log()) + JSON.stringify(warnings)
   }
   t.notMatch(await said('weight'), /priorit/)
   t.match(await said('roundrobin'), /priorit/)
@@ -236,9 +236,7 @@ t.test('ping checks flip a backend; log and statistics say why', async (t) => {
   await a!.start()
   await live(manager, a!.address, true)
   t.match(await last(), { status: 'healthy' })
-  const flips = log()
-    .split('\n')
-    .filter((line) => line.includes(a!.address) && /healthy/.test(line))
+  const flips = (await log()).split('\n').filter((line) => line.includes(a!.address) && /healthy/.test(line))
   t.match(flips.join('\n'), /unhealthy.*refused[^]*healthy/i)
 })
 
@@ -405,14 +403,14 @@ t.test('updates of discovery are logged with what they added, changed and remove
   const manager = await running(t)
   const log = logged(t)
   await manager.create('web', serving([], list))
-  const says = (text: string) => until(() => log().includes(text), `${text} in\n${log()}`)
+  const says = (text: string) => until(async () => (await log()).includes(text), `${text} in the log`)
   await says(`added ${a!.address}`)
   list.write([`${a!.address} weight=7`, b!.address])
   await says(`changed ${a!.address}`)
   await says(`added ${b!.address}`)
   list.write([b!.address])
   await says(`removed ${a!.address}`)
-  t.equal(log().match(/added/g)!.length, 2, 'a list that says the same again is not logged')
+  t.equal((await log()).match(/added/g)!.length, 2, 'a list that says the same again is not logged')
 })
 
 t.test('bad lines of a script are named one by one, and the good ones serve', async (t) => {
@@ -429,7 +427,7 @@ t.test('bad lines of a script are named one by one, and the good ones serve', as
   await statsUntil(manager, 'the good line', ({ backends }) => backends.length === 1)
   t.equal(await met(t, portOf(manager, 'web')), 'a')
   t.match((await statsOf(manager)).backends[0], { weight: 3, max_connections: 5 })
-  const lines = log().split('\n')
+  const lines = (await log()).split('\n')
   for (const [number, text] of [
     [1, '<html>502'],
     [4, 'localhost:99999'],
@@ -446,7 +444,7 @@ t.test('a bad line of a static list is named and skipped', async (t) => {
   const log = logged(t)
   await manager.create('web', serving(['oops', a!.address]))
   t.equal(await met(t, portOf(manager, 'web')), 'a')
-  t.match(log(), /WARNI.*static_list\[0\].*got "oops"/)
+  t.match(await log(), /WARNI.*static_list\[0\].*got "oops"/)
 })
 
 for (const [failpolicy, expected] of [
@@ -471,9 +469,9 @@ for (const [failpolicy, expected] of [
       writeFileSync(join(dir, 'out'), `${a!.address}\n`)
       await until(async () => (await met(t, portOf(manager, 'web'))) === 'a', 'the third list')
       writeFileSync(join(dir, 'fail'), '')
-      await until(() => /broken/.test(log()), 'the failure in the log')
+      await until(async () => /broken/.test(await log()), 'the failure in the log')
       if (expected === '') await statsUntil(manager, 'an empty list', ({ backends }) => backends.length === 0)
       t.equal(await met(t, portOf(manager, 'web')), expected)
-      t.match(log(), /exited with status 3/)
+      t.match(await log(), /exited with status 3/)
     },
   )

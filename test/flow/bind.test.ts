@@ -45,7 +45,7 @@ t.test('port 0 is the port that was given, in what the server says and logs', as
   await manager.create('web', serving([alive], { bind: '127.0.0.9:0' }))
   const [address] = manager.servers.get('web')!.addresses
   t.match(address, /^127\.0\.0\.9:[1-9]\d*$/)
-  t.match(log(), `listening on ${address}`)
+  t.match(await log(), `listening on ${address}`)
   t.equal(await met(t, { host: '127.0.0.9', port: portOf(manager, 'web') }), 'alive')
 })
 

@@ -95,7 +95,7 @@ t.test('a failed dial is logged with its backend and cause, not as a full or emp
   await manager.create('web', serving([dead]))
   t.equal(await met(t, portOf(manager, 'web')), '')
   await statsUntil(manager, 'the end', ({ endings }) => endings['dial-failed'] === 1)
-  const lines = log()
+  const lines = (await log())
     .split('\n')
     .filter((line) => /\[(ERROR|WARNI)/.test(line))
     .join('\n')
@@ -196,9 +196,7 @@ t.test('without a backend clients are closed, and the true reason is counted', a
       Object.values(endings).reduce((a, b) => a + b, 0),
       0,
     )
-    const line = log()
-      .split('\n')
-      .find((each) => each.includes('ERROR') && each.includes(name))
+    const line = (await log()).split('\n').find((each) => each.includes('ERROR') && each.includes(name))
     t.match(line, `refused a client: ${said}`)
   }
 })

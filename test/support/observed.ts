@@ -63,12 +63,16 @@ export async function statsUntil(
   return last
 }
 
-/** Sends what is logged from now on to a file of this test; returns what it holds. */
-export function logged(t: Test): () => string {
+/** Sends what is logged from now on to a file of this test; resolves with all that was logged by then. */
+export function logged(t: Test): () => Promise<string> {
   const output = join(folder(t), 'log')
-  configureLogging({ level: 'info', output, format: 'text' })
+  const toFile = () => configureLogging({ level: 'info', output, format: 'text' })
+  void toFile()
   t.teardown(() => configureLogging({ level: 'panic', output: 'stderr', format: 'text' }))
-  return () => readFileSync(output, 'utf8')
+  return async () => {
+    await toFile()
+    return readFileSync(output, 'utf8')
+  }
 }
 
 /** A server's JSON on a free port of 127.0.0.1 with a static list, changed by `more`. */

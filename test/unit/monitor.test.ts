@@ -334,7 +334,7 @@ t.test('a check that cannot tell is logged once, a flip is for the server to tel
     check.next = letter
     await pass(clock, 1_000, 10)
   }
-  configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
+  await configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
   const lines = readFileSync(output, 'utf8').trim().split('\n')
   t.equal(lines.length, 1)
   t.match(lines[0], /\(healthcheck\): web: a:80 could not be checked: printed "2"$/)

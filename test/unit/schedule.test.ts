@@ -83,7 +83,7 @@ async function logged(t: Test, work: () => Promise<void>): Promise<string[]> {
   const output = join(t.testdir(), 'log')
   configureLogging({ level: 'info', output, format: 'text' })
   await work()
-  configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
+  await configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
   return readFileSync(output, 'utf8').trim().split('\n').filter(Boolean)
 }
 
