@@ -47,7 +47,7 @@ process.exit()
 /** When, on what and how undisturbed a group was measured. */
 function conditions(load) {
   const { haproxy, nginx } = versions
-  const machine = `${cpus().length} × ${cpus()[0].model}, Linux ${release()}`
+  const machine = `${cpus().length} × ${cpus()[0].model}, Linux ${release().split('-')[0]}`
   return `${new Date().toISOString().slice(0, 10)}, ${machine}, Node ${process.versions.node}, HAProxy ${haproxy}, nginx ${nginx}; ${rounds} rounds; load average
 before it began: ${load.toFixed(1)}.`
 }

@@ -656,7 +656,7 @@ t.test('callers who say half a request hold up neither others nor the end', asyn
   await api.close()
   await api.close()
   await ended
-  t.ok(performance.now() - began < 1_000)
+  t.ok(performance.now() - began < 10_000, 'a request may take 30 s, the end does not wait for it')
 })
 
 t.test(
