@@ -53,6 +53,6 @@ t.test('flows of a backend that stops answering are closed', async (t) => {
   t.equal(line, 'primary')
   primary.refuse()
   await until(() => socket.destroyed, 'the end of who was on the primary')
-  t.match(fairlead.output(), `backend ${primary.address} is unhealthy`)
+  await fairlead.says(`backend ${primary.address} is unhealthy`)
   t.equal(await greeting(t, { port }), 'standby')
 })
