@@ -2,7 +2,7 @@
 # Installs the Debian packages that tests or benchmarks use. Needs root. Usage: scripts/debian.sh test|bench
 set -eu
 case "${1-}" in
-  test) packages='curl jq prometheus' ;;
+  test) packages='curl jq openssl prometheus' ;;
   bench) packages='haproxy nginx-light libnginx-mod-stream wrk' ;;
   *) echo "usage: $0 test|bench" >&2; exit 2 ;;
 esac

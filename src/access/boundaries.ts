@@ -1,6 +1,15 @@
 // Rules of one address family as a sorted list of the addresses at which the verdict turns.
 
-import type { Rule, Verdict } from './rules.ts'
+export type Verdict = 'allow' | 'deny'
+
+/** One rule: what becomes of the clients of a network. */
+export interface Rule {
+  readonly verdict: Verdict
+  /** 4 or 16 bytes; those below the prefix mean nothing. */
+  readonly network: Uint8Array
+  /** Leading bits that count. */
+  readonly prefix: number
+}
 
 /** A network as the sweep sees it: its first and last address, and which rule it is. */
 interface Range {

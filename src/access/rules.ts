@@ -11,17 +11,7 @@ import { ConfigError } from '../core/errors.ts'
 import type { Problem } from '../core/errors.ts'
 import { ipBytes } from '../core/ip.ts'
 import { Boundaries } from './boundaries.ts'
-
-export type Verdict = 'allow' | 'deny'
-
-/** One rule: what becomes of the clients of a network. */
-export interface Rule {
-  readonly verdict: Verdict
-  /** 4 or 16 bytes; those below the prefix mean nothing. */
-  readonly network: Uint8Array
-  /** Leading bits that count. */
-  readonly prefix: number
-}
+import type { Rule, Verdict } from './boundaries.ts'
 
 export interface Access {
   /** Whether a client with these 4 or 16 address bytes may connect; one without, on a unix listener, always may. */
