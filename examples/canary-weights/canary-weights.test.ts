@@ -3,7 +3,8 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { folder, greeter, greeting, spawnFairlead } from '../../test/support/spawned.ts'
+import { folder } from '../../test/support/folder.ts'
+import { greeter, greeting, spawnFairlead } from '../../test/support/spawned.ts'
 
 t.test('canary-weights', async (t) => {
   const stable = await greeter(t, 'stable')

@@ -4,7 +4,8 @@ import { spawnSync } from 'node:child_process'
 import { get } from 'node:http'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { folder, spawnFairlead } from '../../test/support/spawned.ts'
+import { folder } from '../../test/support/folder.ts'
+import { spawnFairlead } from '../../test/support/spawned.ts'
 import { until } from '../../test/support/until.ts'
 
 const here = (name: string) => fileURLToPath(new URL(name, import.meta.url))

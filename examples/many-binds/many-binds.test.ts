@@ -3,7 +3,8 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { folder, freePort, freePorts, greeter, greeting, spawnFairlead } from '../../test/support/spawned.ts'
+import { folder } from '../../test/support/folder.ts'
+import { freePort, freePorts, greeter, greeting, spawnFairlead } from '../../test/support/spawned.ts'
 
 t.test('many-binds', async (t) => {
   const ports = await freePorts(4)

@@ -10,7 +10,7 @@ import type { Backend } from '../support/ends.ts'
 import { backendStats, logged, serving, statsOf, statsUntil } from '../support/observed.ts'
 import { portOf, running } from '../support/running.ts'
 import { hasEnded, script } from '../support/scripts.ts'
-import { folder } from '../support/spawned.ts'
+import { folder } from '../support/folder.ts'
 import { until } from '../support/until.ts'
 
 const KINDS =

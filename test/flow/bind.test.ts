@@ -10,7 +10,8 @@ import type { Manager } from '../../src/manager/manager.ts'
 import { backend, client, met, visit } from '../support/ends.ts'
 import { logged, serving, statsOf } from '../support/observed.ts'
 import { portOf, running } from '../support/running.ts'
-import { folder, freePorts } from '../support/spawned.ts'
+import { folder } from '../support/folder.ts'
+import { freePorts } from '../support/spawned.ts'
 import { until } from '../support/until.ts'
 
 const NO_IPV6 = await new Promise<string | false>((resolve) => {

@@ -8,7 +8,7 @@ import { Names } from '../../src/dns/names.ts'
 import { Backend, backend, client, deafBackend, met, visit } from '../support/ends.ts'
 import { backendStats, logged, serving, statsOf, statsUntil } from '../support/observed.ts'
 import { portOf, running } from '../support/running.ts'
-import { folder } from '../support/spawned.ts'
+import { folder } from '../support/folder.ts'
 import { until } from '../support/until.ts'
 
 /** The address of a backend that is not there. */

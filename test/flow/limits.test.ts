@@ -9,7 +9,7 @@ import t from 'tap'
 import { backend, client, met, visit } from '../support/ends.ts'
 import { serving, statsOf, statsUntil } from '../support/observed.ts'
 import { portOf, running } from '../support/running.ts'
-import { folder } from '../support/spawned.ts'
+import { folder } from '../support/folder.ts'
 import { until } from '../support/until.ts'
 
 t.test('a server takes max_connections clients; who comes in excess is closed as server-full', async (t) => {

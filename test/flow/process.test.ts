@@ -7,7 +7,7 @@ import { backend, client, met, visit } from '../support/ends.ts'
 import { launch, launchReady } from '../support/launched.ts'
 import { serving } from '../support/observed.ts'
 import type { StatsView } from '../support/observed.ts'
-import { folder } from '../support/spawned.ts'
+import { folder } from '../support/folder.ts'
 import { until } from '../support/until.ts'
 
 const read = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8') : '')

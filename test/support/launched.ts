@@ -6,7 +6,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
-import { folder } from './spawned.ts'
+import { folder } from './folder.ts'
 import { until } from './until.ts'
 
 const COMMAND = fileURLToPath(new URL('../../bin/fairlead', import.meta.url))
@@ -54,7 +54,10 @@ export class Launched {
   port(listener: string): number {
     const line = this.output
       .split('\n')
-      .find((each) => each.includes(listener) && /listening on|API on/.test(each))
+      .find(
+        (each) =>
+          [' ', '"'].some((before) => each.includes(before + listener)) && /listening on|API on/.test(each),
+      )
     const port = line && /:(\d+)\D*$/.exec(line)?.[1]
     if (!port) throw new Error(`expected the port of ${listener} in:\n${this.output}`)
     return Number(port)

@@ -7,7 +7,7 @@ import { Chunks } from '../../src/api/chunks.ts'
 import { addStats } from '../../src/api/stats.ts'
 import { configureLogging } from '../../src/core/log.ts'
 import type { Manager } from '../../src/manager/manager.ts'
-import { folder } from './spawned.ts'
+import { folder } from './folder.ts'
 import { until } from './until.ts'
 
 export interface BackendView {

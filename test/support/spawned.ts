@@ -1,17 +1,13 @@
-// fairlead as operators run it: the command itself, on a file, ended by a signal.
+// The examples as operators run them: the file, its REST API, clients and backends that greet.
 
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createServer, connect } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
-import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { launch } from './launched.ts'
 import { until } from './until.ts'
-
-const COMMAND = fileURLToPath(new URL('../../bin/fairlead', import.meta.url))
 
 /** What the REST API answered: JSON where it is JSON, else text. */
 export interface Answer {
@@ -21,16 +17,14 @@ export interface Answer {
 
 /** A running balancer. */
 export interface Spawned {
-  /** What it has written so far, both streams. */
-  output(): string
   /** Resolves when the output holds `text`. */
   says(text: string): Promise<void>
   /** Asks its REST API as the user the examples have. */
   readonly api: (method: string, path: string, body?: unknown) => Promise<Answer>
   /** The port a server of that name was given for a bind on port 0. */
   port(server: string): number
-  /** Sends SIGTERM, once, and resolves with the exit status. */
-  stop(): Promise<number | null>
+  /** Sends SIGTERM and resolves with the exit status. */
+  stop(): Promise<number | string>
 }
 
 /**
@@ -47,13 +41,6 @@ export function rewritten(file: URL, changes: Readonly<Record<string, string>>):
   return text
 }
 
-/** A folder that is gone after the test. */
-export function folder(t: Test): string {
-  const path = mkdtempSync(join(tmpdir(), 'fairlead-'))
-  t.teardown(() => rmSync(path, { recursive: true, force: true }))
-  return path
-}
-
 /**
  * Starts `fairlead -c` on a copy of `file` with `changes`, its API on a free port; resolves when everything
  * listens.
@@ -62,41 +49,20 @@ export async function spawnFairlead(
   t: Test,
   file: URL,
   changes: Readonly<Record<string, string>>,
-  environment: NodeJS.ProcessEnv = {},
+  env: NodeJS.ProcessEnv = {},
 ): Promise<Spawned> {
-  const config = join(folder(t), basename(fileURLToPath(file)))
-  writeFileSync(config, rewritten(file, { '127.0.0.1:8888': '127.0.0.1:0', ...changes }))
-  // tap loads itself into every Node its tests start; this one is to be as operators have it.
-  const plain = ['-u', 'NODE_OPTIONS', COMMAND, '-c', config]
-  const child = spawn('/usr/bin/env', plain, {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, FAIRLEAD: '', GOBETWEEN: '', ...environment },
-  })
-  const exit = once(child, 'exit') as Promise<[number | null]>
-  let output = ''
-  for (const stream of [child.stdout, child.stderr])
-    stream.setEncoding('utf8').on('data', (text: string) => (output += text))
-
-  const spawned: Spawned = {
-    output: () => output,
-    says: (text) => until(() => output.includes(text), `${JSON.stringify(text)} in:\n${output}`),
-    api: (method, path, body) => askApi(portIn(output, 'REST API on'), method, path, body),
-    port: (server) => portIn(output, `(server): ${server}: listening on`),
-    async stop() {
-      if (child.exitCode === null && child.signalCode === null && !child.killed) child.kill('SIGTERM')
-      return (await exit)[0]
+  const config = rewritten(file, { '127.0.0.1:8888': '127.0.0.1:0', ...changes })
+  const launched = launch(t, { config, env })
+  await launched.says('REST API on')
+  return {
+    says: (text) => launched.says(text),
+    api: (method, path, body) => askApi(launched.port('REST API'), method, path, body),
+    port: (server) => launched.port(`${server}:`),
+    stop() {
+      launched.signal('SIGTERM')
+      return launched.exit()
     },
   }
-  t.teardown(() => spawned.stop())
-  await until(() => child.exitCode !== null || output.includes('REST API on'), 'fairlead to start')
-  if (child.exitCode !== null) throw new Error(`fairlead ended with status ${child.exitCode}:\n${output}`)
-  return spawned
-}
-
-function portIn(output: string, after: string): number {
-  const port = output.slice(output.indexOf(after)).match(/:(\d+)\n/)?.[1]
-  if (!output.includes(after) || !port) throw new Error(`expected ${JSON.stringify(after)} in:\n${output}`)
-  return Number(port)
 }
 
 /** A port nobody uses at the moment. */
