@@ -223,10 +223,6 @@ function streamRules({ protocol, on_backend_loss }: Partial<Parsed>, expect: Exp
 function datagramRules(server: Partial<Parsed>, expect: Expect): void {
   const since = 'since protocol is udp'
   if (server.backends_tls) expect(['backends_tls'], `no such section, ${since}`)
-  if (!hasLimit(server)) {
-    const others = 'backend_idle_timeout, udp.max_requests or udp.max_responses'
-    expect(['client_idle_timeout'], `a limit here or in ${others}, ${since}`)
-  }
   const unable = CHECKS.filter((kind) => !protocolsOf(kind).includes('udp'))
   const able = CHECKS.filter((kind) => !unable.includes(kind))
   if (unable.includes(server.healthcheck?.kind as CheckName))
@@ -235,9 +231,4 @@ function datagramRules(server: Partial<Parsed>, expect: Expect): void {
 
 function hasCertificate({ acme_hosts, cert_path, key_path }: z.output<typeof tls>): boolean {
   return (acme_hosts?.length ?? 0) > 0 || Boolean(cert_path && key_path)
-}
-
-function hasLimit({ client_idle_timeout, backend_idle_timeout, udp }: Partial<Parsed>): boolean {
-  if (client_idle_timeout !== undefined || backend_idle_timeout !== undefined) return true
-  return Boolean(udp?.max_requests || udp?.max_responses)
 }

@@ -65,7 +65,9 @@ export function parseBind(text: string): readonly Address[] | undefined {
   const from = readPort(first!)
   const to = readPort(last!)
   if (from === undefined || to === undefined || to < from) return undefined
-  return Array.from({ length: to - from + 1 }, (_, i) => ({ host: split.host, port: from + i }))
+  // Every way to write the unspecified address is the wildcard.
+  const host = /^[0:]+$/.test(split.host) && split.host.includes(':') ? '::' : split.host
+  return Array.from({ length: to - from + 1 }, (_, i) => ({ host, port: from + i }))
 }
 
 /** True for a bind on every address: `:80`, `0.0.0.0:80`, `[::]:80`. */

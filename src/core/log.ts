@@ -66,10 +66,12 @@ export function openSink(output: string): Sink {
   const stream = pino.destination({ dest, append: true, sync: false, maxLength: MOST_PENDING })
   // A full disk or a reader that has gone must not end the balancer; the lines are lost.
   stream.on('error', () => {})
+  let closed = false
   const sink: Sink = {
-    write: (line) => void stream.write(line),
+    write: (line) => void (closed || stream.write(line)),
     reopen: () => isFile && stream.reopen(),
     close: () => {
+      closed = true
       sinks.delete(sink)
       return new Promise((resolve) => {
         const limit = setTimeout(resolve, CLOSING_MS)
@@ -100,6 +102,8 @@ export function reopenLogs(): void {
 
 /** Writes out what was logged, for the moment before the process ends: nothing is logged after this. */
 export async function closeLogs(): Promise<void> {
+  // Lines of this turn may have been gathered for the next.
+  await new Promise(setImmediate)
   await Promise.all([...sinks].map((sink) => sink.close()))
 }
 

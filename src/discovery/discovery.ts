@@ -9,7 +9,7 @@ export interface Answer {
   readonly backends: readonly Found[]
   /** Entries that could not be used, each named with its place and what is wrong; the good ones are used. */
   readonly rejected?: readonly string[]
-  /** The answer need not be asked for again before, in milliseconds (a DNS TTL). */
+  /** The answer is stale after this many milliseconds (a DNS TTL): it is asked for again by then. */
   readonly freshForMs?: number
 }
 

@@ -2,7 +2,7 @@
 
 import { readServer } from '../config/read.ts'
 import type { Config, ServerConfig } from '../config/read.ts'
-import { messageOf, NameTakenError } from '../core/errors.ts'
+import { Fault, messageOf, NameTakenError } from '../core/errors.ts'
 import type { Problem } from '../core/errors.ts'
 import { logger } from '../core/log.ts'
 import type { Ending } from '../core/reasons.ts'
@@ -17,6 +17,7 @@ export class Manager {
   readonly #servers = new Map<string, Server>()
   /** The last change of each name that has one under way; the next one waits for it. */
   readonly #changes = new Map<string, Promise<unknown>>()
+  #ending = false
 
   constructor(config: Config, context: ServerContext) {
     this.config = config
@@ -49,6 +50,7 @@ export class Manager {
   async create(name: string, input: unknown): Promise<readonly Problem[]> {
     try {
       return await this.#change(name, async () => {
+        if (this.#ending) throw new Fault('ENDING', `server ${name} is not started: fairlead is ending`)
         if (this.#servers.has(name)) throw new NameTakenError(name)
         const { server, warnings } = readServer(name, input, this.config.defaults)
         await this.#start(name, server)
@@ -71,11 +73,13 @@ export class Manager {
     })
   }
 
-  /** Stops all servers: flows may finish for `graceMs`, then they end with `reason`. */
+  /** Stops all servers for good: none is created any more. Flows may finish for `graceMs`, then they end with `reason`. */
   async stop(graceMs: number, reason: Ending): Promise<void> {
-    const names = [...this.#servers.keys()]
+    this.#ending = true
+    // Those that are being created are stopped as soon as they are there.
+    const names = new Set([...this.#servers.keys(), ...this.#changes.keys()])
     await Promise.all(
-      names.map((name) =>
+      [...names].map((name) =>
         this.#change(name, async () => {
           await this.#servers.get(name)?.stop(graceMs, reason)
           this.#servers.delete(name)

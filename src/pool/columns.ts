@@ -20,7 +20,7 @@ export class Table implements Columns {
   where = new Uint8Array(FIRST_ROOM)
   #free: number[] = []
 
-  /** A row for a backend known by `text`: the lowest one free, all its columns at their start. */
+  /** A row for a backend known by `text`: one given back, or a new one; all its columns at their start. */
   take(text: string): number {
     const row = this.#free.pop() ?? this.text.length
     if (row >= this.weight.length) this.#grow()

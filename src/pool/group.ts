@@ -17,6 +17,7 @@ export class Group implements Electable {
   #live = new Map<number, number>()
   /** How many of them are above 0. */
   #weighted = 0
+  #everybody: SortedRows
   #members: SortedRows
   #rows: SortedRows
   #nextVersion: () => number
@@ -26,6 +27,7 @@ export class Group implements Electable {
     this.priority = priority
     this.columns = columns
     this.#nextVersion = nextVersion
+    this.#everybody = new SortedRows(columns.text)
     this.#members = new SortedRows(columns.text)
     this.#rows = new SortedRows(columns.text)
   }
@@ -52,6 +54,7 @@ export class Group implements Electable {
     const before = this.#live.get(row)
     if (before === weight) return this.fill(row)
     this.#live.set(row, weight)
+    this.#everybody.insert(row)
     this.#reweigh(row, before ?? 0, weight)
   }
 
@@ -60,6 +63,7 @@ export class Group implements Electable {
     const before = this.#live.get(row)
     if (before === undefined) return
     this.#live.delete(row)
+    this.#everybody.remove(row)
     this.#leave(row)
     this.#reweigh(row, before, 0)
   }
@@ -83,10 +87,9 @@ export class Group implements Electable {
     const hadWeights = this.#weighted > 0
     this.#weighted += Number(after > 0) - Number(before > 0)
     const hasWeights = this.#weighted > 0
-    if (hadWeights !== hasWeights) {
-      // The first weight puts the weightless out, the last one to go lets them in, each counting as 1.
-      for (const each of this.#live.keys()) this.#place(each, hasWeights)
-    } else if (this.#live.has(row)) this.#place(row, hasWeights)
+    // The first weight puts the weightless out, the last one to go lets them in, each counting as 1.
+    if (hadWeights !== hasWeights) this.#placeAll(hasWeights)
+    else if (this.#live.has(row)) this.#place(row, hasWeights)
     this.version = this.#nextVersion()
   }
 
@@ -97,6 +100,19 @@ export class Group implements Electable {
     this.columns.where[row]! |= MEMBER
     this.#members.insert(row)
     this.fill(row)
+  }
+
+  /** The same for everybody, in one pass: single moves of ten thousand would hold clients up. */
+  #placeAll(hasWeights: boolean): void {
+    const { where, weight, slots, limit } = this.columns
+    for (const row of this.#everybody.rows) {
+      const nominal = this.#live.get(row)!
+      weight[row] = hasWeights ? nominal : 1
+      const full = limit[row]! > 0 && slots[row]! >= limit[row]!
+      where[row] = hasWeights && nominal === 0 ? 0 : full ? MEMBER : MEMBER | ELECTABLE
+    }
+    this.#members.assign(this.#everybody.rows.filter((row) => where[row]! & MEMBER))
+    this.#rows.assign(this.#everybody.rows.filter((row) => where[row]! & ELECTABLE))
   }
 
   #leave(row: number): void {

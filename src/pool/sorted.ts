@@ -45,6 +45,13 @@ export class SortedRows {
     this.#resize(this.#size - 1)
   }
 
+  /** Takes the place of what is here: `rows` are in order already. */
+  assign(rows: Int32Array): void {
+    if (rows.length > this.#buffer.length) this.#buffer = new Int32Array(rows.length * 2)
+    this.#buffer.set(rows)
+    this.#resize(rows.length)
+  }
+
   #resize(size: number): void {
     this.#size = size
     this.#view = undefined

@@ -1,6 +1,7 @@
 // The heart: access, room, elect. The desk a plane asks, and the only place that gives slots and takes them back.
 
 import type { Balancer } from '../balance/balancer.ts'
+import { fnvBytes, spread } from '../balance/fnv.ts'
 import type { Address } from '../core/address.ts'
 import { isUnix } from '../core/address.ts'
 import { Bursts } from '../core/burst.ts'
@@ -51,6 +52,9 @@ interface Pending {
   /** The last backend dialled, by text. */
   last: string
 }
+
+/** Addresses of one host name that are tried for a client: DNS decides how many there are. */
+const MOST_ENDPOINTS = 4
 
 const NO_KEY: Uint8Array = new Uint8Array(0)
 
@@ -108,25 +112,28 @@ export class Admission implements Desk {
     const { why, code, ms, backend: row, note } = failure
     const backend = pool.at(row)
     pool.release(row)
-    if (why === 'descriptors' || why === 'ports') return { refuse: this.#refused(why) }
+    if (why === 'descriptors') return { refuse: this.#refused(why) }
 
     log.debug(`dial of ${backend.text} failed for ${client.ip}: ${code}`)
-    backend.refused++
-    balancer.failed?.(row, ms)
     const pending = this.#remember(client)
     pending.last = backend.text
-    if (++pending.endpoints < backend.endpoints.length && pool.live(backend)) {
+    const ours = why === 'ports'
+    if (!ours) backend.refused++
+    if (!ours) balancer.failed?.(row, ms)
+    if (++pending.endpoints < Math.min(backend.endpoints.length, MOST_ENDPOINTS) && pool.live(backend)) {
       const last = unpackNote(note)
       return this.#dial(client, backend, {
         ...last,
         endpoint: (last.endpoint + 1) % backend.endpoints.length,
       })
     }
+    // Every address of the family was ours to lack, such as IPv6 on a machine that has none.
+    if (ours) return { refuse: this.#refused(why) }
     pending.endpoints = 0
     pending.tried.push(row)
     const answer = pending.tried.length > redispatch ? undefined : this.#decide(client, pending)
     if (answer && !('refuse' in answer)) {
-      totals.redispatches++
+      if ('dial' in answer) totals.redispatches++
       return answer
     }
     this.#bursts.say('dial', () => `no backend could be reached, last ${backend.text}: ${code}`)
@@ -167,6 +174,7 @@ export class Admission implements Desk {
       for (const pending of this.#queue) {
         const answer = this.#elect(pending.client, pending)
         if (typeof answer !== 'string') {
+          if (pending.tried.length > 0) this.#options.totals.redispatches++
           this.#queue.remove(pending.client.flow)
           this.#listening?.answer(pending.client.flow, answer)
         } else if (pending.tried.length === 0) return // Then nobody behind it has a choice either.
@@ -194,6 +202,8 @@ export class Admission implements Desk {
     if (typeof election !== 'string') return election
     if (election === 'all-full' && queueMs > 0) {
       this.#queue.add(pending ?? this.#remember(client))
+      // Who waits for what it has not tried yet does not keep others from what it has.
+      this.serve()
       return { later: true }
     }
     if (!pending) this.#bursts.say(election, () => `refused a client: ${EXPLANATIONS[election] ?? election}`)
@@ -226,7 +236,7 @@ export class Admission implements Desk {
   #endpoint(backend: Backend, client: Arrival): number {
     const count = backend.endpoints.length
     if (count === 1) return 0
-    return (this.#options.hashKey ? spread(this.#key(client)) : backend.turn++) % count
+    return (this.#options.hashKey ? spread(fnvBytes(this.#key(client))) : backend.turn++) % count
   }
 
   #key(client: Arrival): Uint8Array {
@@ -255,11 +265,4 @@ export class Admission implements Desk {
 function atPort(address: Address, client: Arrival): Address {
   if (isUnix(address) || address.port !== 0) return address
   return { host: address.host, port: client.localPort }
-}
-
-/** A number from a hash key, so that a client keeps the endpoint it has: FNV-1a, 32 bits. */
-function spread(key: Uint8Array): number {
-  let hash = 2166136261
-  for (const byte of key) hash = Math.imul(hash ^ byte, 16777619)
-  return hash >>> 0
 }

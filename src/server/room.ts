@@ -40,6 +40,8 @@ export class Room {
   enter(ip: string): Refusal | undefined {
     const { maxConnections, maxPerClient, ratePerClient } = this.limits
     if (maxConnections > 0 && this.#inside >= maxConnections) return 'server-full'
+    // Clients of a unix listener have no address to tell them apart by.
+    if (ip === '') return void this.#inside++
     const own = maxPerClient > 0 ? (this.#perClient.get(ip) ?? 0) : 0
     if (maxPerClient > 0 && own >= maxPerClient) return 'rate'
     if (ratePerClient > 0 && !this.#spend(ip)) return 'rate'
@@ -50,7 +52,7 @@ export class Room {
 
   leave(ip: string): void {
     this.#inside--
-    if (this.limits.maxPerClient === 0) return
+    if (this.limits.maxPerClient === 0 || ip === '') return
     const own = this.#perClient.get(ip)! - 1
     if (own > 0) this.#perClient.set(ip, own)
     else this.#perClient.delete(ip)

@@ -133,7 +133,7 @@ export class Server {
     })
   }
 
-  /** Where it really listens; empty before `start` and after `stop`. */
+  /** Where it really listens; empty before `start`. */
   get addresses(): readonly string[] {
     return this.#listening?.addresses ?? []
   }
@@ -256,9 +256,15 @@ export class Server {
     const checked = backend.endpoints.length > 0
     this.pool.locate(backend, endpoints)
     this.#unlocated.delete(backend.id)
-    if (endpoints.length === 0) this.#monitor.remove(backend.id)
+    if (endpoints.length === 0) this.#forgetChecks(backend)
     else this.#check(backend, checked)
     if (this.#updated && this.#unlocated.size === 0) this.#ready()
+  }
+
+  /** A backend without addresses is not checked; it starts anew when it has some again. */
+  #forgetChecks(backend: Backend): void {
+    this.#monitor.remove(backend.id)
+    this.pool.mark(backend, this.#monitor.initiallyHealthy)
   }
 
   #check({ id, found, endpoints }: Backend, again: boolean): void {

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import t from 'tap'
 import fc from 'fast-check'
 import { compileAccess } from '../../src/access/rules.ts'
-import { roundrobin } from '../../src/balance/kinds.ts'
+import { iphash, roundrobin } from '../../src/balance/kinds.ts'
 import type { Address } from '../../src/core/address.ts'
 import { addressText, parseBackendAddress } from '../../src/core/address.ts'
 import { found } from '../../src/core/backend.ts'
@@ -34,7 +34,7 @@ const SPEC = {
 
 async function setUp(lines: (string | Found)[], options: Partial<AdmissionOptions> & { most?: number } = {}) {
   const clock = new FakeClock()
-  const balancer = roundrobin.create({}, { clock })
+  const balancer = options.balancer ?? roundrobin.create({}, { clock })
   const ends: (FlowEnd & { text: string })[] = []
   const endpoints = new Map<string, Address[]>()
   const pool: Pool = new Pool(
@@ -208,6 +208,56 @@ t.test('our own shortage is not the fault of the backend', async (t) => {
   }
 })
 
+t.test('an address of a family this machine lacks is passed over, and nobody is blamed', async (t) => {
+  const { plane, dialled, endpoints, list, find } = await setUp([])
+  endpoints.set(
+    'a:1',
+    ['::1', '127.0.0.1'].map((host) => ({ host, port: 1 })),
+  )
+  await list(['a:1'])
+  const flow = plane.arrive('192.0.2.1')
+  plane.flush()
+  t.same(dialled(), ['[::1]:1'])
+  plane.dialResult(flow, 'ports')
+  plane.flush()
+  t.same(dialled(), ['127.0.0.1:1'])
+  t.equal(find('a:1').refused, 0)
+})
+
+t.test('a name with very many dead addresses does not hold a client for as many dials', async (t) => {
+  const { plane, endpoints, list } = await setUp([], { redispatch: 0 })
+  endpoints.set(
+    'a:1',
+    Array.from({ length: 200 }, (_, i) => ({ host: `10.0.0.${i}`, port: 1 })),
+  )
+  await list(['a:1'])
+  const flow = plane.arrive('192.0.2.1')
+  plane.flush()
+  let dials = 0
+  for (; plane.dials.length > 0; dials++) {
+    plane.dialResult(flow, 'refused')
+    plane.flush()
+  }
+  t.equal(dials, 4)
+})
+
+t.test('where the balancer hashes too, every address of every name is used', async (t) => {
+  const { pool, plane, dialled, endpoints, list } = await setUp([], {
+    hashKey: (bytes) => bytes,
+    balancer: iphash.create({ hash_key: 'client' }, { clock: new FakeClock() }),
+  })
+  for (const name of ['a:1', 'b:1'])
+    endpoints.set(
+      name,
+      [1, 2].map((last) => ({ host: `10.0.${name === 'a:1' ? 0 : 1}.${last}`, port: 1 })),
+    )
+  await list(['a:1', 'b:1'])
+  t.equal(pool.size, 2)
+  for (let i = 0; i < 200; i++) plane.arrive(`192.0.2.${i}`)
+  plane.flush()
+  t.equal(new Set(dialled()).size, 4)
+})
+
 t.test('a descriptor near the limit refuses early', async (t) => {
   const { plane, totals, room } = await setUp(['a:1'], { descriptorCeiling: 12 })
   plane.arrive('192.0.2.1')
@@ -356,6 +406,24 @@ t.test('the queue', async (t) => {
       plane.dials.map(({ flow }) => flow),
       [second],
     )
+    t.equal(admission.queued, 1)
+  })
+
+  t.test('one that waits for what it has not tried keeps nobody from what it has', async (t) => {
+    const { plane, dialled, admission, find, pool } = await setUp([limited('a:1', 1), 'b:1'], {
+      queueMs: 1000,
+    })
+    pool.take(find('a:1').row)
+    const first = plane.arrive('192.0.2.1')
+    plane.flush()
+    plane.dialResult(first, 'refused')
+    plane.flush()
+    t.equal(admission.queued, 1)
+    plane.arrive('192.0.2.2')
+    plane.flush()
+    await tick()
+    plane.flush()
+    t.same(dialled(), ['b:1'])
     t.equal(admission.queued, 1)
   })
 

@@ -3,6 +3,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import type { Names } from '../../src/dns/names.ts'
 import type { Test } from 'tap'
 import type { Manager } from '../../src/manager/manager.ts'
 import { backend, deafBackend, met, visit } from '../support/ends.ts'
@@ -475,3 +476,37 @@ for (const [failpolicy, expected] of [
       t.match(await log(), /exited with status 3/)
     },
   )
+
+t.test('a name that loses its addresses and has them again starts anew with its checks', async (t) => {
+  const alive = await backend(t, { name: 'alive' })
+  const port = Number(alive.address.split(':')[1])
+  let tell: (ips: readonly string[]) => void = () => {}
+  const names = {
+    watch(_host: string, onAddresses: typeof tell) {
+      tell = onAddresses
+      tell(['127.0.0.2'])
+      return () => {}
+    },
+  } as unknown as Names
+  const config = serving([`moving.test:${port}`], {
+    healthcheck: { kind: 'ping', interval: '50ms', timeout: '1s' },
+  })
+  const manager = await running(t, { servers: { web: config } }, { names })
+  const live = async () => (await statsOf(manager)).backends[0]!.stats.live
+  await until(async () => !(await live()), 'nobody answers on the first address')
+  tell([])
+  t.equal(await live(), false)
+  tell(['127.0.0.1'])
+  await until(live, 'the backend to be healthy again')
+  t.equal(await met(t, portOf(manager, 'web')), 'alive')
+})
+
+t.test('nobody is created while everybody is stopped', async (t) => {
+  const alive = await backend(t, { name: 'alive' })
+  const manager = await running(t, { servers: { web: serving([alive]) } })
+  const pending = manager.create('pending', serving([alive])).catch(() => {})
+  await manager.stop(0, 'shutdown')
+  await pending
+  await t.rejects(manager.create('late', serving([alive])), { message: /fairlead is ending/ })
+  t.equal(manager.servers.size, 0)
+})

@@ -88,11 +88,11 @@ t.test('a wrong default is told once, however many servers there are', async (t)
   ])
 })
 
-t.test('an idle timeout under the defaults is limit enough for udp', async (t) => {
+t.test('an idle timeout under the defaults counts for udp, and none is needed', async (t) => {
   const udp = { ...web, protocol: 'udp' }
-  t.match(problems({ servers: { udp } }), [/^servers.udp.client_idle_timeout: expected a limit here/])
-  t.same(problems({ defaults: { backend_idle_timeout: '1m' }, servers: { udp } }), [])
-  t.same(problems({ servers: { udp: { ...udp, udp: { max_requests: '1' } } } }), [])
+  t.same(problems({ servers: { udp } }), [])
+  const { config } = readDocument({ defaults: { backend_idle_timeout: '5s' }, servers: { udp } }, 'test')
+  t.match(config.servers.get('udp')!.settings, { client_idle_timeout: 60_000, backend_idle_timeout: 5_000 })
 })
 
 t.test('udp sessions that nobody limits in time idle for a minute', async (t) => {

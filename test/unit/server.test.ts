@@ -47,6 +47,16 @@ t.test('room', async (t) => {
     t.equal(room.size, 3, 'a client that was too fast takes no room')
   })
 
+  t.test('clients of a unix listener have no address to be limited by', async (t) => {
+    const room = new Room({ maxConnections: 3, maxPerClient: 1, ratePerClient: 1 }, new FakeClock())
+    t.same(
+      [1, 2, 3, 4].map(() => room.enter('')),
+      [undefined, undefined, undefined, 'server-full'],
+    )
+    room.leave('')
+    t.equal(room.enter(''), undefined)
+  })
+
   t.test('a rate below one a second still lets the first one in', async (t) => {
     const clock = new FakeClock()
     const room = new Room({ ...OPEN, ratePerClient: 0.1 }, clock)
