@@ -2,7 +2,6 @@
 
 import { z } from 'zod'
 import { oneOf, text } from '../core/settings.ts'
-import type { Settings } from '../core/settings.ts'
 import { readRule } from './rules.ts'
 
 const rule = () => text().refine((line) => typeof readRule(line) !== 'string', { error: expectedOf })
@@ -12,8 +11,6 @@ export const accessSettings = {
   default: oneOf(['allow', 'deny']).default('allow'),
   rules: z.array(rule(), { error: 'a list of strings' }).default([]),
 }
-
-export type AccessSettings = Settings<typeof accessSettings>
 
 /** Asked only about lines that are no rule. */
 function expectedOf(issue: { input?: unknown }): string {

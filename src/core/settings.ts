@@ -2,8 +2,7 @@
 // got is added when the problem is reported.
 
 import { z } from 'zod'
-import { isUnix, parseBackendAddress } from './address.ts'
-import { formatDuration, parseDuration } from './duration.ts'
+import { parseDuration } from './duration.ts'
 
 /** A zod object's inside: key to schema. Each kind exports one; its keys are the config's keys. */
 export type Shape = z.core.$ZodLooseShape
@@ -60,16 +59,3 @@ export const texts = () => z.array(text(), { error: 'a list of strings' })
 
 /** A TCP or UDP port, 1 to 65535; a numeric string is taken too. */
 export const port = () => count(1).refine((value) => value <= 65535, { error: 'a port, 1 to 65535' })
-
-/** `host:port`, such as a service to ask. */
-export const hostPort = () =>
-  text().refine(
-    (value) => {
-      const address = parseBackendAddress(value)
-      return address !== undefined && !isUnix(address) && address.port > 0
-    },
-    { error: 'an address such as "127.0.0.1:8500"' },
-  )
-
-/** A duration's default, written the way a config would write it. */
-export const durationText = formatDuration
