@@ -18,6 +18,8 @@ const WRONG = 2
  */
 export async function main(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<void> {
   process.on('SIGUSR1', reopenLogs)
+  // Whoever reads what we print may leave, `fairlead --help | head -1`; that ends nothing.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
   try {
     process.exitCode = await follow(parseCommand(argv, environment))
   } catch (error) {

@@ -59,6 +59,8 @@ function discard(draft: string): void {
 
 function ownerOf(path: string): number {
   const text = readFileSync(path, 'utf8').trim()
+  // What a full disk or a crash leaves behind names nobody who could be alive.
+  if (text === '') return 0
   return /^\d+$/.test(text) ? Number(text) : NaN
 }
 

@@ -25,13 +25,12 @@ const log = logger('main')
 
 /** Loads the configuration of `source` and runs it until a signal ends it. Returns the exit status. */
 export async function runSource(source: Source, pidfile?: string): Promise<number> {
-  if (pidfile) writePidfile(pidfile)
-  try {
-    const { config, warnings } = await loadConfig(source)
-    return await runConfig(config, source.origin, warnings)
-  } finally {
-    if (pidfile) removePidfile(pidfile)
+  if (pidfile) {
+    writePidfile(pidfile)
+    process.once('exit', () => removePidfile(pidfile))
   }
+  const { config, warnings } = await loadConfig(source)
+  return runConfig(config, source.origin, warnings)
 }
 
 /**

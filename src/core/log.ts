@@ -74,7 +74,11 @@ export function openSink(output: string): Sink {
       closed = true
       sinks.delete(sink)
       return new Promise((resolve) => {
-        const limit = setTimeout(resolve, CLOSING_MS)
+        const limit = setTimeout(() => {
+          // Left alone, it would try again and again as the process exits, and keep it from doing so.
+          stream.destroy()
+          resolve()
+        }, CLOSING_MS)
         stream.once('close', () => {
           clearTimeout(limit)
           resolve()

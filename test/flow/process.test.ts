@@ -8,6 +8,7 @@ import { launch, launchReady } from '../support/launched.ts'
 import { serving } from '../support/observed.ts'
 import type { StatsView } from '../support/observed.ts'
 import { folder } from '../support/folder.ts'
+import { freePort } from '../support/spawned.ts'
 import { until } from '../support/until.ts'
 
 const read = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8') : '')
@@ -340,4 +341,45 @@ t.test('clients that come while it starts to drain are served or closed, and do 
   t.equal(await fairlead.exit(), 0)
   // One whose handshake met the closing of the listener may not have been told: the kernel forgot it.
   t.ok(clients.filter((each) => !each.over).length <= 2)
+})
+
+t.test(
+  'a log that cannot be written does not keep it from ending',
+  { skip: !existsSync('/dev/full') },
+  async (t) => {
+    const alive = await backend(t, { name: 'alive' })
+    const logging = { output: '/dev/full', access: '/dev/full' }
+    const port = await freePort()
+    const web = serving([alive], { bind: `127.0.0.1:${port}` })
+    const fairlead = launch(t, { config: { logging, servers: { web } } })
+    // It cannot say that it has started.
+    await until(async () => (await met(t, port)) === 'alive', 'it to serve')
+    fairlead.signal('SIGTERM')
+    t.equal(await fairlead.exit(), 0)
+  },
+)
+
+t.test('a flow that ends while everything stops is in the access log', async (t) => {
+  const alive = await backend(t, { name: 'alive' })
+  const access = join(folder(t), 'access.log')
+  const fairlead = await launchReady(t, {
+    config: { logging: { access, format: 'json' }, servers: { web: serving([alive]) } },
+  })
+  const open = client(t, fairlead.port('web'))
+  await until(() => open.bytes > 0, 'the greeting')
+  fairlead.signal('SIGTERM')
+  await fairlead.says('waiting at most')
+  open.socket.end()
+  t.equal(await fairlead.exit(), 0)
+  t.match(JSON.parse(readFileSync(access, 'utf8')), { server: 'web', reason: 'client-closed' })
+})
+
+t.test('an empty pid file, as a crash leaves it, stops nobody', async (t) => {
+  const pidfile = join(folder(t), 'pid')
+  writeFileSync(pidfile, '')
+  const fairlead = launch(t, { config: { servers: {} }, args: ['-c', 'CONFIG', '-p', pidfile] })
+  await fairlead.says('Initialized')
+  fairlead.signal('SIGTERM')
+  t.equal(await fairlead.exit(), 0)
+  t.notOk(existsSync(pidfile))
 })
