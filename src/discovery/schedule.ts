@@ -177,12 +177,22 @@ class Asking implements Schedule {
     const late = () => asking.abort(new DiscoveryError(`no answer within ${formatDuration(timeoutMs)}`))
     const cancel = timeoutMs > 0 ? this.#clock.after(timeoutMs, late) : () => {}
     try {
-      return await Promise.race([this.#discovery.ask(asking.signal), aborted(asking.signal)])
+      const answer = await Promise.race([this.#discovery.ask(asking.signal), aborted(asking.signal)])
+      this.#judge(answer)
+      return answer
     } catch (error) {
       throw asking.signal.aborted ? (asking.signal.reason as Error) : error
     } finally {
       cancel()
     }
+  }
+
+  /** Names what could not be used. Where nothing else was said that is a failure, not a list of nobody. */
+  #judge({ backends, rejected = [] }: Answer): void {
+    this.#logRejected(rejected)
+    this.#rejected = rejected
+    if (backends.length === 0 && rejected.length > 0)
+      throw new DiscoveryError('nothing in the answer could be read as a backend')
   }
 
   /** Takes an answer over; how long it is good for. */
@@ -193,8 +203,6 @@ class Asking implements Schedule {
     this.#failuresInARow = 0
     this.#succeededAt = this.#clock.now()
     this.#lastSuccess = this.#clock.date()
-    this.#logRejected(rejected)
-    this.#rejected = rejected
     this.#hand({ backends, rejected })
     if (intervalMs === 0) return Infinity
     return Math.max(SHORTEST_MS, Math.min(intervalMs, Math.max(freshForMs ?? intervalMs, HINT_MS)))

@@ -394,3 +394,17 @@ t.test('a line that was there the last time is the same backend, the very object
   t.equal(again.backends[0]?.weight, 3)
   t.equal(again.rejected?.length, 1, 'what is wrong is told each time')
 })
+
+t.test('an answer in which nothing can be read follows failpolicy, it is not a list of nobody', async (t) => {
+  const { source, clock, hosts, schedule } = started(lists('a:1'), { intervalMs: 1_000 })
+  await pass(clock, 0)
+  t.same(hosts(), ['a'])
+  source.step = await readLines('<html>\n<h1>502 Bad Gateway</h1>\n')
+  await pass(clock, 1_000, 5)
+  t.same(hosts(), ['a'])
+  t.match(schedule.status(), { failing: true, lastError: { message: /nothing in the answer/ } })
+  t.equal(schedule.status().rejected.length, 2)
+  source.step = await readLines('')
+  await pass(clock, 5_000, 20)
+  t.equal(hosts().at(-1), '', 'an empty answer is one')
+})
