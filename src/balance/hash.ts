@@ -5,7 +5,13 @@ import { oneOf } from '../core/settings.ts'
 import type { Settings } from '../core/settings.ts'
 
 /** The settings every hash kind owns. `prefix` keeps a client's /24 (IPv4) or /64 (IPv6) together. */
-export const hashSettings = { hash_key: oneOf(['client', 'prefix']).default('client') }
+export const hashSettings = {
+  hash_key: oneOf(['client', 'prefix'])
+    .default('client')
+    .describe(
+      'What of a client is hashed: its address (client), or its /24 (IPv4) or /64 (IPv6) network (prefix).',
+    ),
+}
 
 /** Bytes a prefix leaves out: the last of an IPv4 address, the last eight of an IPv6 address. */
 const BELOW_PREFIX = { ipv4: 1, ipv6: 8 }

@@ -17,6 +17,9 @@ const NEXT_TO_NONE = 1e-300
 const factor = count()
   .refine((percent) => percent === 0 || percent >= 100, { error: 'a percentage of 100 or more, or 0' })
   .default(0)
+  .describe(
+    'Most load of one backend in percent of the mean; what is above goes to the next in the table; 0 is no bound.',
+  )
 
 type Fits = (row: number) => boolean
 

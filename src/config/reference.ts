@@ -2,7 +2,6 @@
 
 import { z } from 'zod'
 import * as balancers from '../balance/kinds.ts'
-import { DESCRIPTIONS } from './descriptions.ts'
 import { documentSchema } from './schema.ts'
 import { core, isDuration, keysOf, kindsOf, usual } from './shape.ts'
 
@@ -13,13 +12,13 @@ type Json = Record<string, unknown>
 export function jsonSchema(): Json {
   const schema = z.toJSONSchema(documentSchema, {
     io: 'input',
-    override: ({ zodSchema, jsonSchema, path }) => polish(zodSchema, jsonSchema as Json, path),
+    override: ({ zodSchema, jsonSchema }) => polish(zodSchema, jsonSchema as Json),
   }) as Json
   return { $schema: schema.$schema, title: 'fairlead configuration', ...schema }
 }
 
 /** Marks of zod's own making that say nothing to an editor become words that do. */
-function polish(schema: Schema, json: Json, path: readonly (string | number)[]): void {
+function polish(schema: Schema, json: Json): void {
   const standard = usual(schema)
   if (standard !== undefined && !keysOf(schema) && !kindsOf(schema)) json.default = standard
   if (typeof json.least === 'number') {
@@ -30,19 +29,6 @@ function polish(schema: Schema, json: Json, path: readonly (string | number)[]):
   }
   delete json.least
   delete json.duration
-  const [section, key] = placeOf(path)
-  if (key && json.description === undefined) {
-    const description = DESCRIPTIONS[section]?.[key]
-    if (description) json.description = description
-  }
-}
-
-/** The section and key a path of the JSON Schema leads to: the last two names that follow "properties". */
-function placeOf(path: readonly (string | number)[]): [section: string, key: string | undefined] {
-  const names = path.filter((_, index) => path[index - 1] === 'properties').map(String)
-  if (path.at(-2) !== 'properties') return ['', undefined]
-  const inServer = names[0] === 'servers' && names.length === 2
-  return [inServer ? 'server' : (names.at(-2) ?? ''), names.at(-1)]
 }
 
 /** One key of the document: `servers.NAME.discovery.interval`. */
@@ -110,7 +96,7 @@ function collectKind(
 function keyOf(section: string, key: string, schema: Schema, kinds?: readonly string[]): Key {
   const standard = usual(schema)
   const place = section.split('.').at(-1)!
-  const described = z.globalRegistry.get(schema)?.description ?? DESCRIPTIONS[place]?.[key] ?? ''
+  const described = z.globalRegistry.get(schema)?.description ?? ''
   const owners = place === 'server' ? ownersOf(key) : []
   return {
     name: key,

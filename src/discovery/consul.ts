@@ -7,24 +7,23 @@ import { unsupported } from './unsupported.ts'
 export const consul = discovery(
   {
     settings: {
-      /** The agent: `host:port`. */
-      consul_host: name(),
-      consul_service_name: name(),
-      /** Only instances with this tag. */
-      consul_service_tag: text().default(''),
-      /** Only instances whose Consul checks pass. */
-      consul_service_passing_only: flag().default(false),
-      /** Empty: the agent's own. */
-      consul_datacenter: text().default(''),
-      /** Another name of `consul_datacenter`: the one gobetween's sample file documents. */
-      consul_service_datacenter: text().default(''),
-      consul_auth_username: text().default(''),
-      consul_auth_password: text().default(''),
-      consul_acl_token: text().default(''),
-      consul_tls_enabled: flag().default(false),
-      consul_tls_cert_path: text().default(''),
-      consul_tls_key_path: text().default(''),
-      consul_tls_cacert_path: text().default(''),
+      consul_host: name().describe('Consul agent to ask, host:port.'),
+      consul_service_name: name().describe('Service whose instances are the backends.'),
+      consul_service_tag: text().default('').describe('Tag instances must have; empty takes all.'),
+      consul_service_passing_only: flag()
+        .default(false)
+        .describe('Takes only instances whose checks in Consul pass.'),
+      consul_datacenter: text().default('').describe('Datacenter to ask for; empty is that of the agent.'),
+      consul_service_datacenter: text().default('').describe('Another name of consul_datacenter.'),
+      consul_auth_username: text().default('').describe('User name for HTTP basic auth at the agent.'),
+      consul_auth_password: text().default('').describe('Password for HTTP basic auth at the agent.'),
+      consul_acl_token: text().default('').describe('ACL token for the agent.'),
+      consul_tls_enabled: flag().default(false).describe('Asks the agent over TLS.'),
+      consul_tls_cert_path: text().default('').describe('File with the client certificate, PEM.'),
+      consul_tls_key_path: text()
+        .default('')
+        .describe('File with the private key of the client certificate, PEM.'),
+      consul_tls_cacert_path: text().default('').describe('File with the CA certificates to trust, PEM.'),
     },
     timeoutMs: 2_000,
   },

@@ -7,18 +7,24 @@ import { unsupported } from './unsupported.ts'
 export const docker = discovery(
   {
     settings: {
-      /** The daemon: `http://host:port` or `unix:///path`. */
-      docker_endpoint: name(),
-      /** Only containers with this label: `key` or `key=value`. */
-      docker_container_label: text().default(''),
-      /** The port inside the container whose published mapping is the backend's. */
-      docker_container_private_port: count().default(0),
-      /** Environment variable of a container that holds the backend's host. */
-      docker_container_host_env_var: text().default(''),
-      docker_tls_enabled: flag().default(false),
-      docker_tls_cert_path: text().default(''),
-      docker_tls_key_path: text().default(''),
-      docker_tls_cacert_path: text().default(''),
+      docker_endpoint: name().describe(
+        'Docker daemon to ask, such as "http://localhost:2375" or "unix:///var/run/docker.sock".',
+      ),
+      docker_container_label: text()
+        .default('')
+        .describe('Label containers must have, "key" or "key=value"; empty takes all.'),
+      docker_container_private_port: count()
+        .default(0)
+        .describe('Port inside the container whose published port is the backend.'),
+      docker_container_host_env_var: text()
+        .default('')
+        .describe('Environment variable of a container that holds the host of the backend.'),
+      docker_tls_enabled: flag().default(false).describe('Asks the Docker daemon over TLS.'),
+      docker_tls_cert_path: text().default('').describe('File with the client certificate, PEM.'),
+      docker_tls_key_path: text()
+        .default('')
+        .describe('File with the private key of the client certificate, PEM.'),
+      docker_tls_cacert_path: text().default('').describe('File with the CA certificates to trust, PEM.'),
     },
     timeoutMs: 5_000,
   },

@@ -13,8 +13,9 @@ const COMMAND = 'a list of strings: a program and its arguments'
 export const exec = discovery(
   {
     settings: {
-      /** Program and arguments, run as they are: no shell looks at them. */
-      exec_command: texts().min(1, { error: COMMAND }),
+      exec_command: texts()
+        .min(1, { error: COMMAND })
+        .describe('Program and its arguments, run without a shell; it prints a backend a line.'),
     },
     timeoutMs: 3_000,
   },

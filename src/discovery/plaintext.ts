@@ -20,10 +20,12 @@ const pattern = () => name().refine(compiles, { error: 'a regular expression (RE
 export const plaintext = discovery(
   {
     settings: {
-      /** The URL. */
-      plaintext_endpoint: name(),
-      /** Named groups: host, port, weight, priority, max_connections, sni. */
-      plaintext_regex_pattern: pattern().default(LINE),
+      plaintext_endpoint: name().describe('URL of a text with a backend a line.'),
+      plaintext_regex_pattern: pattern()
+        .default(LINE)
+        .describe(
+          'Regular expression (RE2) for a line, with groups named host, port, weight, priority, max_connections and sni.',
+        ),
     },
     timeoutMs: 5_000,
   },

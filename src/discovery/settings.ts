@@ -9,12 +9,15 @@ type Kinds = typeof kinds
 export type DiscoveryName = keyof Kinds
 
 const common = {
-  /** What backends there are while the source fails: those last heard of, or none. */
-  failpolicy: oneOf(['keeplast', 'setempty']).default('keeplast'),
-  /** Time between two questions; 0 asks until it has worked once. */
-  interval: duration().default(0),
-  /** Longest one question may take; unset is the kind's own, 0 without limit. */
-  timeout: duration().optional(),
+  failpolicy: oneOf(['keeplast', 'setempty'])
+    .default('keeplast')
+    .describe(
+      'What happens while the source fails: the last list stays (keeplast), or no backend is left (setempty).',
+    ),
+  interval: duration().default(0).describe('Time between two questions; "0" asks until it has worked once.'),
+  timeout: duration()
+    .optional()
+    .describe('Longest one question may take; unset is what the kind usually needs, "0" is no limit.'),
 }
 
 type Section<K extends string, S extends z.core.$ZodShape> = z.ZodObject<
@@ -38,5 +41,9 @@ export type DiscoverySettings = z.output<typeof discoverySettings>
 
 function section(kind: DiscoveryName): Sections {
   const own: Shape = kinds[kind].settings
-  return z.strictObject({ kind: z.literal(kind), ...common, ...own }) as unknown as Sections
+  return z.strictObject({
+    kind: z.literal(kind).describe('How backends are found.'),
+    ...common,
+    ...own,
+  }) as unknown as Sections
 }

@@ -7,11 +7,11 @@ import { unsupported } from './unsupported.ts'
 export const srv = discovery(
   {
     settings: {
-      /** The DNS server: `host:port`. */
-      srv_lookup_server: name(),
-      /** The record's name, fully qualified: `_http._tcp.example.com.` */
-      srv_lookup_pattern: name(),
-      srv_dns_protocol: oneOf(['udp', 'tcp']).default('udp'),
+      srv_lookup_server: name().describe('DNS server to ask, host:port.'),
+      srv_lookup_pattern: name().describe(
+        'Name of the record, fully qualified, such as "_http._tcp.example.com.".',
+      ),
+      srv_dns_protocol: oneOf(['udp', 'tcp']).default('udp').describe('How the DNS server is asked.'),
     },
     timeoutMs: 5_000,
   },

@@ -7,8 +7,9 @@ import { readEntries } from './line.ts'
 export const staticList = discovery(
   {
     settings: {
-      /** Backend lines. */
-      static_list: texts(),
+      static_list: texts().describe(
+        'Backends, each "host:port" and then weight=, priority=, max_connections= and sni= as wanted.',
+      ),
     },
     timeoutMs: 0,
   },

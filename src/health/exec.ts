@@ -13,12 +13,13 @@ const MOST_BYTES = 64 * 1024
 export const exec = check(
   {
     settings: {
-      /** Path of the program; it is not split into arguments. */
-      exec_command: name(),
-      /** Output that means healthy. Blanks around outputs do not count. */
-      exec_expected_positive_output: text().default(''),
-      /** Output that means unhealthy; any other changes nothing. */
-      exec_expected_negative_output: text().default(''),
+      exec_command: name().describe('Path of a program that is called with host and port of the backend.'),
+      exec_expected_positive_output: text()
+        .default('')
+        .describe('Output that means healthy; blanks around it do not count.'),
+      exec_expected_negative_output: text()
+        .default('')
+        .describe('Output that means unhealthy; any other output changes nothing.'),
     },
   },
   (settings) => {

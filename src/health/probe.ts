@@ -20,16 +20,22 @@ const LONGEST = 65_536
 const ESCAPED = String.raw`text with Go escapes, such as "PING\r\n"`
 
 const settings = {
-  probe_protocol: oneOf(['tcp', 'udp', 'tls']),
-  /** What is sent, with Go escapes. */
-  probe_send: name().refine((text) => unescapeGo(text) !== undefined, { error: ESCAPED }),
-  /** What must come back: text with Go escapes for `starts_with`, a regular expression for `regexp`. */
-  probe_recv: name(),
-  probe_strategy: oneOf(['starts_with', 'regexp']).default('starts_with'),
-  /** Bytes read before the regular expression looks at them. */
+  probe_protocol: oneOf(['tcp', 'udp', 'tls']).describe('How the backend is spoken to.'),
+  probe_send: name()
+    .refine((text) => unescapeGo(text) !== undefined, { error: ESCAPED })
+    .describe('What is sent, with the escapes of Go such as \\r\\n and \\x00.'),
+  probe_recv: name().describe('What must come back: text with the escapes of Go, or a regular expression.'),
+  probe_strategy: oneOf(['starts_with', 'regexp'])
+    .default('starts_with')
+    .describe(
+      'How the answer is judged: it begins with probe_recv, or matches it as a regular expression (RE2).',
+    ),
   probe_recv_len: count()
     .refine((bytes) => bytes <= LONGEST, { error: `a whole number, ${LONGEST} or less` })
-    .default(0),
+    .default(0)
+    .describe(
+      'Bytes to read before the regular expression looks at them; only for regexp, and needed there.',
+    ),
 }
 
 type ProbeSettings = Settings<typeof settings>

@@ -20,21 +20,22 @@ const inARow = () =>
     .default(1)
 
 const common = {
-  /** Longest one check may take; unset or 0 is the interval, at least a second. */
-  timeout: duration().default(0),
-  /** Consecutive passes that make an unhealthy backend healthy. */
-  passes: inARow(),
-  /** Consecutive failures that make a healthy backend unhealthy. */
-  fails: inARow(),
-  /** What a backend is before its first check; unset is healthy. */
-  initial_status: oneOf(['healthy', 'unhealthy']).optional(),
+  timeout: duration()
+    .default(0)
+    .describe('Longest one check may take; "0" is the interval, but at least 1s.'),
+  passes: inARow().describe('Checks in a row that must pass before a backend counts as healthy.'),
+  fails: inARow().describe('Checks in a row that must fail before a backend counts as unhealthy.'),
+  initial_status: oneOf(['healthy', 'unhealthy'])
+    .optional()
+    .describe('What a backend counts as before its first check; unset is healthy.'),
 }
 
+const INTERVAL = 'Time between the beginnings of two checks of one backend; above 0 for every kind but none.'
+
 const intervals = {
-  /** Between the beginnings of two checks of one backend. */
-  checked: { interval: positiveDuration() },
+  checked: { interval: positiveDuration().describe(INTERVAL) },
   /** Of no use without checks. */
-  unchecked: { interval: duration().default(0) },
+  unchecked: { interval: duration().default(0).describe(INTERVAL) },
 }
 
 type Interval<K> = (typeof intervals)[K extends 'none' ? 'unchecked' : 'checked']
@@ -70,7 +71,12 @@ function kindOf(kind: CheckName): CheckKind {
 function section(kind: CheckName): Sections {
   const own = kindOf(kind)
   const interval = intervals[kind === 'none' ? 'unchecked' : 'checked']
-  const object = z.strictObject({ kind: z.literal(kind), ...interval, ...common, ...own.settings })
+  const object = z.strictObject({
+    kind: z.literal(kind).describe('How backends are checked.'),
+    ...interval,
+    ...common,
+    ...own.settings,
+  })
   const whole = object.superRefine((value, context) => {
     for (const { path, message } of own.conflicts?.(value) ?? [])
       context.addIssue({
