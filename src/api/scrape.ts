@@ -2,6 +2,7 @@
 
 import { hostText, portText } from '../core/address.ts'
 import { inSlices } from '../core/slices.ts'
+import type { SourceStatus } from '../discovery/sources.ts'
 import type { Manager } from '../manager/manager.ts'
 import type { Backend } from '../pool/backend.ts'
 import type { Histogram } from '../server/histogram.ts'
@@ -9,7 +10,14 @@ import type { Server } from '../server/server.ts'
 import { Family, labelText } from './exposition.ts'
 import type { LabelText } from './exposition.ts'
 import { BUILD_HELP, GOBETWEEN_BACKEND_SERIES, GOBETWEEN_SERVER_SERIES } from './gobetweenseries.ts'
-import { BACKEND_SERIES, DISTRIBUTIONS, PROCESS_SERIES, REASON_SERIES, SERVER_SERIES } from './series.ts'
+import {
+  BACKEND_SERIES,
+  DISTRIBUTIONS,
+  PROCESS_SERIES,
+  REASON_SERIES,
+  SERVER_SERIES,
+  SOURCE_SERIES,
+} from './series.ts'
 import type { Series } from './series.ts'
 
 export interface ScrapeOptions {
@@ -47,6 +55,7 @@ class Writer {
   readonly #build: Family[]
   readonly #process: Family[]
   readonly #servers = columns(SERVER_SERIES)
+  readonly #sources = columns(SOURCE_SERIES)
   readonly #reasons = REASON_SERIES.map(
     (each) => [each, new Family(each.name, 'counter', each.help)] as const,
   )
@@ -72,9 +81,11 @@ class Writer {
   server(server: Server): void {
     this.#met.clear()
     const labels = labelText({ server: server.name })
-    const view = { server, carried: server.pool.traffic.total(), source: server.source?.status() }
+    const view = { server, carried: server.pool.traffic.total() }
     write(this.#servers, labels, view)
     write(this.#oldServers, labels, view)
+    for (const source of named(server.sources()))
+      write(this.#sources, labelText({ server: server.name, source: source.name }), source.status)
     for (const [series, family] of this.#reasons) {
       for (const [reason, count] of Object.entries(series.values(server)))
         family.add(`${labels},reason="${reason}"`, count)
@@ -98,10 +109,27 @@ class Writer {
   }
 
   pieces(): readonly Buffer[] {
-    const tables = [this.#servers, this.#reasons, this.#distributions, this.#backends, this.#oldServers]
+    const tables = [
+      this.#servers,
+      this.#sources,
+      this.#reasons,
+      this.#distributions,
+      this.#backends,
+      this.#oldServers,
+    ]
     const families = [...tables, this.#oldBackends].flat().map(([, family]) => family)
     return [...this.#build, ...this.#process, ...families].flatMap((family) => family.pieces())
   }
+}
+
+/** Sources under the names of their kinds, with a number from the second of a kind on. */
+function named(sources: readonly SourceStatus[]): { name: string; status: SourceStatus }[] {
+  const seen = new Map<string, number>()
+  return sources.map((status) => {
+    const nth = (seen.get(status.kind) ?? 0) + 1
+    seen.set(status.kind, nth)
+    return { name: nth === 1 ? status.kind : `${status.kind}-${nth}`, status }
+  })
 }
 
 function buildInfo(version: string, plane: string, gobetween: boolean): Family[] {

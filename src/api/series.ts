@@ -5,15 +5,13 @@ import type { Carried } from '../pool/traffic.ts'
 import type { Histogram } from '../server/histogram.ts'
 import type { Server } from '../server/server.ts'
 import type { Gate } from '../health/gate.ts'
-import type { ScheduleStatus } from '../discovery/schedule.ts'
+import type { SourceStatus } from '../discovery/sources.ts'
 import type { MetricType } from './exposition.ts'
 
 /** A server with what is read of it once a scrape. */
 export interface ServerView {
   readonly server: Server
   readonly carried: Carried
-  /** Undefined before it has been started. */
-  readonly source: ScheduleStatus | undefined
 }
 
 /** A backend with what is read of it once a scrape. */
@@ -108,35 +106,39 @@ export const SERVER_SERIES: readonly Series<ServerView>[] = [
     help: 'Clients that wait for a place at a backend.',
     value: ({ server }) => server.queued,
   },
+]
+
+/** One value for each source of a server. */
+export const SOURCE_SERIES: readonly Series<SourceStatus>[] = [
   {
     name: 'fairlead_discovery_age_seconds',
     type: 'gauge',
     help: 'Age of the last good answer of the discovery; missing before the first.',
-    value: ({ source }) => (source?.freshnessMs === undefined ? undefined : source.freshnessMs / 1000),
+    value: ({ freshnessMs }) => (freshnessMs === undefined ? undefined : freshnessMs / 1000),
   },
   {
     name: 'fairlead_discovery_asks_total',
     type: 'counter',
     help: 'Questions asked of the discovery.',
-    value: ({ source }) => source?.asks,
+    value: (source) => source.asks,
   },
   {
     name: 'fairlead_discovery_failures_total',
     type: 'counter',
     help: 'Questions to the discovery that failed.',
-    value: ({ source }) => source?.failures,
+    value: (source) => source.failures,
   },
   {
     name: 'fairlead_discovery_backends',
     type: 'gauge',
     help: 'Backends in the list last taken over.',
-    value: ({ source }) => source?.backends,
+    value: (source) => source.backends,
   },
   {
     name: 'fairlead_discovery_rejected',
     type: 'gauge',
     help: 'Entries of the last good answer that could not be used.',
-    value: ({ source }) => source?.rejected.length,
+    value: (source) => source.rejected.length,
   },
 ]
 

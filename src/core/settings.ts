@@ -59,3 +59,12 @@ export const texts = () => z.array(text(), { error: 'a list of strings' })
 
 /** A TCP or UDP port, 1 to 65535; a numeric string is taken too. */
 export const port = () => count(1).refine((value) => value <= 65535, { error: 'a port, 1 to 65535' })
+
+const PERCENT = 'a percentage such as "50%"'
+
+/** A share as a percentage, `"50%"`, read into a fraction of 0 to 1. */
+export const percent = () =>
+  text()
+    .regex(/^\s*\d+(\.\d+)?\s*%\s*$/, { error: PERCENT })
+    .transform((value) => parseFloat(value) / 100)
+    .refine((share) => share <= 1, { error: PERCENT })

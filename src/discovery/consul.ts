@@ -26,6 +26,7 @@ export const consul = discovery(
       consul_tls_cacert_path: text().default('').describe('File with the CA certificates to trust, PEM.'),
     },
     timeoutMs: 2_000,
+    source: ({ consul_host, consul_service_name }) => `consul ${consul_service_name} at ${consul_host}`,
   },
   unsupported('consul', 'asking Consul for the instances of a service'),
 )

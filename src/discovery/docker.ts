@@ -27,6 +27,7 @@ export const docker = discovery(
       docker_tls_cacert_path: text().default('').describe('File with the CA certificates to trust, PEM.'),
     },
     timeoutMs: 5_000,
+    source: ({ docker_endpoint }) => `docker ${docker_endpoint}`,
   },
   unsupported('docker', 'listing the containers of a Docker daemon'),
 )

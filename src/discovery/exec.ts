@@ -18,6 +18,7 @@ export const exec = discovery(
         .describe('Program and its arguments, run without a shell; it prints a backend a line.'),
     },
     timeoutMs: 3_000,
+    source: ({ exec_command }) => `exec ${exec_command[0]}`,
   },
   ({ exec_command }) => {
     const readLines = lineReader()

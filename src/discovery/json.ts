@@ -23,6 +23,7 @@ export const json = discovery(
       ),
     },
     timeoutMs: 5_000,
+    source: ({ json_endpoint }) => `json ${json_endpoint}`,
   },
   unsupported('json', 'fetching a JSON document of backends'),
 )

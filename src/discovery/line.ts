@@ -1,23 +1,16 @@
-// Backend lines: "host:port weight=1 priority=1 max_connections=0 sni=name", read into what they describe.
+// Backend lines: "host:port weight=1 priority=1 max_connections=0 sni=name drain=false", read into what they describe.
 
 import { parseBackendAddress } from '../core/address.ts'
 import { found } from '../core/backend.ts'
 import type { Found } from '../core/backend.ts'
 import { inSlices } from '../core/slices.ts'
 import type { Answer } from './discovery.ts'
+import { optionOf, OPTION_NAMES, quote, readOption } from './options.ts'
 
 /** Rejected entries that are named one by one; the rest is counted. */
 const NAMED = 100
 
-/** The largest number an option takes: 31 bits, what the pool's columns hold. */
-const LARGEST = 2 ** 31 - 1
-
-const OPTIONS = {
-  weight: 'weight',
-  priority: 'priority',
-  max_connections: 'maxConnections',
-  sni: 'sni',
-} as const
+const OPTIONS = OPTION_NAMES.map((name) => `${name}=`).join(', ')
 
 /**
  * Reads one backend line: an address, then options in any order with blanks between them. Says what was
@@ -27,17 +20,15 @@ export function readLine(line: string): Found | { readonly wrong: string } {
   const [address, ...options] = line.trim().split(/\s+/)
   const where = parseBackendAddress(address!)
   if (!where) return wrong('host:port, host:* or unix:/path', address!)
-  const settings: Record<string, number | string> = {}
-  for (const option of options) {
-    const [key, value] = cut(option)
-    const name = Object.hasOwn(OPTIONS, key) ? OPTIONS[key as keyof typeof OPTIONS] : undefined
-    if (!name || value === undefined)
-      return wrong('weight=N, priority=N, max_connections=N or sni=NAME', option)
-    if (name in settings) return wrong(`${key} once`, option)
-    const read = name === 'sni' ? value : readNumber(value)
-    if (read === undefined) return wrong(`${key}= with a whole number, 0 to ${LARGEST}`, option)
-    if (read === '') return wrong('sni= with a name', option)
-    settings[name] = read
+  const settings: Record<string, unknown> = {}
+  for (const text of options) {
+    const [name, value] = cut(text)
+    const option = optionOf(name)
+    if (!option || value === undefined) return wrong(`one of ${OPTIONS}`, text)
+    if (option in settings) return wrong(`${name} once`, text)
+    const read = readOption(option, value)
+    if (typeof read === 'object') return wrong(`${name}= with ${read.expected}`, text)
+    settings[option] = read
   }
   return found(where, settings)
 }
@@ -127,13 +118,6 @@ function cut(option: string): [string, string | undefined] {
   return at < 0 ? [option, undefined] : [option.slice(0, at), option.slice(at + 1)]
 }
 
-function readNumber(text: string): number | undefined {
-  if (!/^\d+$/.test(text)) return undefined
-  const value = Number(text)
-  return value <= LARGEST ? value : undefined
-}
-
 function wrong(expected: string, got: string): { wrong: string } {
-  const shown = got.length > 80 ? got.slice(0, 80) + '…' : got
-  return { wrong: `expected ${expected}, got ${JSON.stringify(shown)}` }
+  return { wrong: `expected ${expected}, got ${quote(got)}` }
 }

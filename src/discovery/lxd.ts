@@ -51,6 +51,7 @@ export const lxd = discovery(
         .describe('Which address of the interface is used.'),
     },
     timeoutMs: 5_000,
+    source: ({ lxd_server_address }) => `lxd ${lxd_server_address}`,
   },
   unsupported('lxd', 'listing the containers of an LXD server'),
 )

@@ -28,6 +28,7 @@ export const plaintext = discovery(
         ),
     },
     timeoutMs: 5_000,
+    source: ({ plaintext_endpoint }) => `plaintext ${plaintext_endpoint}`,
   },
   unsupported('plaintext', 'fetching a text of backends'),
 )

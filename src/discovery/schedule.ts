@@ -115,7 +115,11 @@ class Asking implements Schedule {
     this.#clock = clock
     this.#publish = publish
     void this.#ask()
-    discovery.watch?.(this.#stopped.signal, () => this.refresh())
+    discovery.watch?.(this.#stopped.signal, {
+      connected: () => this.refresh(),
+      hint: () => this.refresh(),
+      lost: () => {},
+    })
   }
 
   status(): ScheduleStatus {

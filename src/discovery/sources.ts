@@ -1,26 +1,52 @@
 // Discoveries shared: servers with the same discovery section listen to one schedule.
 
+import type { Found } from '../core/backend.ts'
 import type { Clock } from '../core/clock.ts'
+import { inSlices } from '../core/slices.ts'
 import type { Discovery, DiscoveryContext, DiscoveryKind } from './discovery.ts'
 import * as kinds from './kinds.ts'
 import { startSchedule } from './schedule.ts'
 import type { Listed, Publish, Schedule, ScheduleStatus } from './schedule.ts'
-import type { DiscoverySettings } from './settings.ts'
+import { sourcesOf } from './settings.ts'
+import type { DiscoverySettings, SourceSettings } from './settings.ts'
 
-/** One server's share of a source. */
+/** How one source of a server is doing. */
+export interface SourceStatus extends ScheduleStatus {
+  readonly kind: SourceSettings['kind']
+  /** What is asked, without secrets. */
+  readonly source: string
+}
+
+/** One server's share of its sources. */
 export interface Subscription {
-  status(): ScheduleStatus
-  /** Asks the source now, at most once a second whoever calls. */
-  refresh(): void
-  /** Nothing is published to this subscriber any more; the last one to go stops the source. Twice is fine. */
+  /** One for each source, in the order of the section. */
+  sources(): readonly SourceStatus[]
+  /** Nothing is published to this subscriber any more; the last one to go stops a source. Twice is fine. */
   cancel(): void
 }
 
+/** Who listens to a source. */
+export interface Listener {
+  /** Whom the log speaks of if it is the first of the source. */
+  readonly name: string
+  readonly transport: DiscoveryContext['transport']
+  /** Takes a whole list, in place of the one before. */
+  readonly publish: Publish
+}
+
 interface Source {
+  readonly kind: SourceSettings['kind']
+  readonly text: string
   readonly schedule: Schedule
   /** Each subscriber, and the last list it was given. */
   readonly subscribers: Map<Publish, Listed | undefined>
   last: Listed | undefined
+}
+
+/** One source as one server sees it. */
+interface Part {
+  status(): SourceStatus
+  cancel(): void
 }
 
 /** The sources in use. One for the process. */
@@ -38,38 +64,86 @@ export class Sources {
   }
 
   /**
-   * Starts the source, or joins it when another subscriber has the same settings: the last list is then given
-   * at once. `publish` is never called before this returns. Throws `UnsupportedError` when the kind cannot be
-   * used; nothing is left behind then. `name` is whom the log speaks of if this subscriber is the first.
+   * Starts the sources of a section, or joins those that others with the same settings have started: the last
+   * list is then given at once. `publish` is never called before this returns. Of several sources the lists are
+   * one: a backend that more than one has is described by the first of them.
    */
-  subscribe(settings: DiscoverySettings, name: string, publish: Publish): Subscription {
-    const key = JSON.stringify(settings)
-    const source = this.#sources.get(key) ?? this.#start(key, settings, name)
+  subscribe(settings: DiscoverySettings, { name, transport, publish }: Listener): Subscription {
+    const wanted = sourcesOf(settings)
+    const parts =
+      wanted.length === 1
+        ? [this.#join(wanted[0]!, { name, transport, publish })]
+        : this.#joinAll(wanted, { name, transport, publish })
+    return {
+      sources: () => parts.map((part) => part.status()),
+      cancel: () => {
+        for (const part of parts) part.cancel()
+      },
+    }
+  }
+
+  #joinAll(wanted: readonly SourceSettings[], listener: Listener): Part[] {
+    const lists: (Listed | undefined)[] = wanted.map(() => undefined)
+    let latest = 0
+    const merge = async () => {
+      const turn = ++latest
+      const merged = await union(lists)
+      if (turn === latest) listener.publish(merged)
+    }
+    return wanted.map((settings, index) => {
+      const publish = (listed: Listed) => {
+        lists[index] = listed
+        void merge()
+      }
+      return this.#join(settings, { ...listener, name: `${listener.name} sources[${index}]`, publish })
+    })
+  }
+
+  #join(settings: SourceSettings, { name, transport, publish }: Listener): Part {
+    const { byTransport } = kindOf(settings)
+    const key = JSON.stringify([settings, byTransport ? transport : 'any'])
+    const source = this.#sources.get(key) ?? this.#start(key, settings, name, transport)
     // A function of its own, so that one callback may subscribe twice.
     const subscriber: Publish = (listed) => publish(listed)
     source.subscribers.set(subscriber, undefined)
     queueMicrotask(() => hand(source, subscriber))
     return {
-      status: () => source.schedule.status(),
-      refresh: () => source.schedule.refresh(),
+      status: () => ({ kind: source.kind, source: source.text, ...source.schedule.status() }),
       cancel: () => this.#leave(key, source, subscriber),
     }
   }
 
-  #start(key: string, settings: DiscoverySettings, name: string): Source {
-    const { discovery, timeoutMs } = createDiscovery(settings, { clock: this.#clock })
+  #start(
+    key: string,
+    settings: SourceSettings,
+    name: string,
+    transport: DiscoveryContext['transport'],
+  ): Source {
+    const kind = kindOf(settings)
+    const discovery = createDiscovery(settings, { clock: this.#clock, transport })
     const publish = (listed: Listed) => {
       source.last = listed
       for (const subscriber of source.subscribers.keys()) hand(source, subscriber)
     }
-    const { interval: intervalMs, failpolicy } = settings
     const schedule = startSchedule(
       discovery,
-      { name, intervalMs, timeoutMs, failpolicy },
+      {
+        name,
+        intervalMs: settings.interval,
+        timeoutMs: settings.timeout ?? kind.timeoutMs,
+        failpolicy: settings.failpolicy,
+      },
       this.#clock,
       publish,
     )
-    const source: Source = { schedule, subscribers: new Map(), last: undefined }
+    const { kind: called } = settings
+    const source: Source = {
+      kind: called,
+      text: kind.source(settings),
+      schedule,
+      subscribers: new Map(),
+      last: undefined,
+    }
     this.#sources.set(key, source)
     return source
   }
@@ -81,14 +155,24 @@ export class Sources {
   }
 }
 
-/** Makes the discovery a section asks for, with the time one question may take. Throws `UnsupportedError`. */
-export function createDiscovery(
-  settings: DiscoverySettings,
-  context: DiscoveryContext,
-): { readonly discovery: Discovery; readonly timeoutMs: number } {
-  const kind = kinds[settings.kind] as DiscoveryKind
-  const discovery = kind.create(settings, context)
-  return { discovery, timeoutMs: settings.timeout ?? kind.timeoutMs }
+/** Makes the discovery of one source; opens nothing. Throws `UnsupportedError`. */
+export function createDiscovery(settings: SourceSettings, context: DiscoveryContext): Discovery {
+  return kindOf(settings).create(settings, context)
+}
+
+function kindOf({ kind }: SourceSettings): DiscoveryKind {
+  return kinds[kind] as unknown as DiscoveryKind
+}
+
+/** The lists as one, in slices. */
+async function union(lists: readonly (Listed | undefined)[]): Promise<Listed> {
+  const known = lists.filter((listed) => listed !== undefined)
+  const backends = new Map<string, Found>()
+  for (const listed of known)
+    await inSlices(listed.backends, (found) => {
+      if (!backends.has(found.identity)) backends.set(found.identity, found)
+    })
+  return { backends: [...backends.values()], rejected: known.flatMap(({ rejected }) => rejected) }
 }
 
 /** Gives a subscriber the last list unless it has left or has that one already. */

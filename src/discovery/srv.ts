@@ -14,6 +14,8 @@ export const srv = discovery(
       srv_dns_protocol: oneOf(['udp', 'tcp']).default('udp').describe('How the DNS server is asked.'),
     },
     timeoutMs: 5_000,
+    source: ({ srv_lookup_pattern, srv_lookup_server }) =>
+      `srv ${srv_lookup_pattern} at ${srv_lookup_server}`,
   },
   unsupported('srv', 'asking a DNS server for SRV records'),
 )

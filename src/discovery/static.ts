@@ -12,6 +12,7 @@ export const staticList = discovery(
       ),
     },
     timeoutMs: 0,
+    source: () => 'static',
   },
   ({ static_list }) => ({
     ask: () => readEntries(static_list, (index) => `static_list[${index}]`),

@@ -17,6 +17,20 @@ export interface Result {
   readonly status: 'healthy' | 'unhealthy' | 'unknown'
   /** Why, for the log and the API: `connected`, `connection refused`, `answered "PONG"`. */
   readonly reason: string
+  /** What the backend asks for itself; unset changes nothing. */
+  readonly advice?: Advice
+  /** When the certificate it showed ends, milliseconds since 1970. */
+  readonly certificateEnds?: number
+}
+
+/** What a backend's agent asks for. Each holds until it says otherwise; what it never spoke of is the discovery's. */
+export interface Advice {
+  /** Its weight as a share of the discovered one; 0 takes nothing new while a sibling has more. */
+  readonly share?: number
+  /** Most flows at once; 0 is unlimited. */
+  readonly maxConnections?: number
+  /** Takes no new flows and keeps those it has. */
+  readonly drain?: boolean
 }
 
 export interface Check {

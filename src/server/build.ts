@@ -9,6 +9,7 @@ import { isWildcard } from '../core/address.ts'
 import type { Found } from '../core/backend.ts'
 import type { Clock } from '../core/clock.ts'
 import { UnsupportedError } from '../core/errors.ts'
+import { sourcesOf } from '../discovery/settings.ts'
 import { createDiscovery } from '../discovery/sources.ts'
 import type { AdmissionOptions } from './admission.ts'
 
@@ -30,11 +31,17 @@ export function refuseUnsupported(name: string, settings: ServerSettings, clock:
   const missing = LATER.find(([, asked]) => asked(settings))
   if (missing) throw new UnsupportedError(`server ${name} needs ${missing[0]}, which is not in this release`)
   try {
-    createDiscovery(settings.discovery, { clock })
+    for (const source of sourcesOf(settings.discovery))
+      createDiscovery(source, { clock, transport: transportOf(settings) })
   } catch (error) {
     if (!(error instanceof UnsupportedError)) throw error
     throw new UnsupportedError(`server ${name}: ${error.message}`)
   }
+}
+
+/** What a server speaks to its backends. */
+export function transportOf({ protocol }: ServerSettings): 'tcp' | 'udp' {
+  return protocol === 'udp' ? 'udp' : 'tcp'
 }
 
 /** Kinds of gobetween that looked at no priority. */

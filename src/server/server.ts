@@ -18,7 +18,7 @@ import type { Logger } from '../core/log.ts'
 import type { Ending } from '../core/reasons.ts'
 import { somaxconn } from '../core/somaxconn.ts'
 import type { Listed } from '../discovery/schedule.ts'
-import type { Sources, Subscription } from '../discovery/sources.ts'
+import type { Sources, SourceStatus, Subscription } from '../discovery/sources.ts'
 import type { Names } from '../dns/names.ts'
 import type { Gate } from '../health/gate.ts'
 import { createMonitor } from '../health/monitor.ts'
@@ -30,7 +30,7 @@ import { Pool } from '../pool/pool.ts'
 import type { Change } from '../pool/pool.ts'
 import type { AccessLog } from './accesslog.ts'
 import { Admission } from './admission.ts'
-import { buildAccess, buildChooser, priorityWarning, refuseUnsupported } from './build.ts'
+import { buildAccess, buildChooser, priorityWarning, refuseUnsupported, transportOf } from './build.ts'
 import type { Chooser } from './build.ts'
 import { Room } from './room.ts'
 import { Totals } from './totals.ts'
@@ -143,9 +143,9 @@ export class Server {
     return this.#admission.queued
   }
 
-  /** How its discovery is doing. */
-  get source(): Subscription | undefined {
-    return this.#subscription
+  /** How its discovery is doing, source by source; empty before `start`. */
+  sources(): readonly SourceStatus[] {
+    return this.#subscription?.sources() ?? []
   }
 
   /** The last check of a backend; undefined before the first one, and without checks. */
@@ -168,7 +168,11 @@ export class Server {
     if (settings.backend_connection_timeout === undefined)
       this.#log.info(`backend_connection_timeout is not set: a dial may take ${DIAL_MS / 1000}s`)
     const located = new Promise<void>((resolve) => (this.#ready = resolve))
-    this.#subscription = sources.subscribe(settings.discovery, name, (listed) => void this.#learn(listed))
+    this.#subscription = sources.subscribe(settings.discovery, {
+      name,
+      transport: transportOf(settings),
+      publish: (listed) => void this.#learn(listed),
+    })
     await Promise.race([located, pause(clock, FIRST_ANSWER_MS, this.#stopping.signal)])
     try {
       this.#listening = await plane.listen(this.#spec(), this.#admission)

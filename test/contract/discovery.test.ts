@@ -5,100 +5,20 @@ import type { Test } from 'tap'
 import { addressText } from '../../src/core/address.ts'
 import { realClock } from '../../src/core/clock.ts'
 import { configureLogging } from '../../src/core/log.ts'
-import type { Discovery } from '../../src/discovery/discovery.ts'
+import type { Answer, Discovery, Watcher } from '../../src/discovery/discovery.ts'
 import * as kinds from '../../src/discovery/kinds.ts'
-import { discoverySettings } from '../../src/discovery/settings.ts'
+import { discoverySettings, sourceSettings } from '../../src/discovery/settings.ts'
 import type { DiscoveryName } from '../../src/discovery/settings.ts'
 import { createDiscovery } from '../../src/discovery/sources.ts'
 import { hasEnded, script } from '../support/scripts.ts'
 import { until } from '../support/until.ts'
+import type { Fixture, Section } from './discovery/fixture.ts'
 
 configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
 
-type Section = Record<string, unknown>
-
-/** How a kind does each thing, as the keys of its section; a sentence says why it cannot. */
-interface Fixture {
-  /** Lists `a:80 weight=2` and `b:81`. */
-  lists(dir: string): Section
-  empty(dir: string): Section
-  /** Lists `a:80` among two entries that are no backends. */
-  garbage(dir: string): Section
-  fails: ((dir: string) => { section: Section; message: RegExp }) | string
-  /** Never answers; `over` says whether everything it started is gone. */
-  hangs: ((dir: string) => { section: Section; begun: () => boolean; over: () => boolean }) | string
-}
-
-const fixtures: Partial<Record<DiscoveryName, Fixture>> = {
-  static: {
-    lists: () => ({ static_list: ['a:80 weight=2', 'b:81'] }),
-    empty: () => ({ static_list: [] }),
-    garbage: () => ({ static_list: ['junk', 'a:80', 'b:81 colour=red'] }),
-    fails: 'a list that is written down cannot fail',
-    hangs: 'a list that is written down cannot hang',
-  },
-  exec: {
-    lists: (dir) => command(dir, 'echo a:80 weight=2; echo; echo b:81'),
-    empty: (dir) => command(dir, 'true'),
-    garbage: (dir) => command(dir, 'echo junk; echo a:80; echo b:81 colour=red'),
-    fails: (dir) => ({
-      section: command(dir, 'echo one >&2; echo cannot reach consul >&2; echo a:80; exit 3'),
-      message: /list exited with status 3: one \| cannot reach consul$/,
-    }),
-    hangs: (dir) => ({
-      section: command(dir, 'sleep 60 & echo $! > $dir/child; echo $$ > $dir/self; wait'),
-      begun: () => existsSync(join(dir, 'self')),
-      over: () => hasEnded(join(dir, 'self')) && hasEnded(join(dir, 'child')),
-    }),
-  },
-}
-
-/** Kinds this release knows the settings of: sections that are right, sections that are wrong, and where. */
-const later: Partial<
-  Record<DiscoveryName, { right: Section; wrong: Record<string, unknown>; missing: RegExp }>
-> = {
-  docker: {
-    right: { docker_endpoint: 'http://localhost:2375', docker_container_private_port: '80' },
-    wrong: { docker_endpoint: undefined, docker_container_private_port: 'x', docker_tls_enabled: 'yes' },
-    missing: /"docker" cannot be used yet: listing the containers of a Docker daemon is not in this release/,
-  },
-  consul: {
-    right: { consul_host: 'localhost:8500', consul_service_name: 'web', consul_service_datacenter: 'dc1' },
-    wrong: { consul_host: undefined, consul_service_name: '', consul_service_passing_only: 1 },
-    missing: /asking Consul for the instances of a service is not in this release/,
-  },
-  srv: {
-    right: { srv_lookup_server: '127.0.0.1:53', srv_lookup_pattern: '_http._tcp.example.' },
-    wrong: { srv_lookup_server: undefined, srv_lookup_pattern: undefined, srv_dns_protocol: 'sctp' },
-    missing: /asking a DNS server for SRV records is not in this release/,
-  },
-  json: {
-    right: { json_endpoint: 'http://localhost/backends' },
-    wrong: { json_endpoint: undefined, json_host_pattern: 1 },
-    missing: /fetching a JSON document of backends is not in this release/,
-  },
-  plaintext: {
-    right: {
-      plaintext_endpoint: 'http://localhost/',
-      plaintext_regex_pattern: '(?P<host>.*):(?P<port>\\d+)\\z',
-    },
-    wrong: { plaintext_endpoint: undefined, plaintext_regex_pattern: '(?<=x)(' },
-    missing: /fetching a text of backends is not in this release/,
-  },
-  lxd: {
-    right: { lxd_server_address: 'unix:///var/lib/lxd/unix.socket', lxd_container_port: '80' },
-    wrong: { lxd_server_address: 'http://localhost', lxd_container_address_type: 'ipv4' },
-    missing: /listing the containers of an LXD server is not in this release/,
-  },
-}
-
-function command(dir: string, body: string): Section {
-  return { exec_command: [script(dir, 'list', body)] }
-}
-
-function made(kind: DiscoveryName, section: Section): Discovery {
-  const settings = discoverySettings.parse({ kind, ...section })
-  return createDiscovery(settings, { clock: realClock }).discovery
+async function made(kind: DiscoveryName, section: Section): Promise<Discovery> {
+  const settings = sourceSettings.parse({ kind, ...section })
+  return createDiscovery(settings, { clock: realClock, transport: 'tcp' })
 }
 
 const ask = (discovery: Discovery, signal = new AbortController().signal) => discovery.ask(signal)
@@ -108,75 +28,141 @@ function problems(section: unknown): string[] {
   return (error?.issues ?? []).map(({ path, message }) => `${path.join('.')}: ${message}`)
 }
 
-t.test('every kind has its fixture', async (t) => {
-  t.same([...Object.keys(fixtures), ...Object.keys(later)].sort(), Object.keys(kinds).sort())
-})
+function texts({ backends }: Answer): string[] {
+  return backends.map(({ address, weight }) => `${addressText(address)} ${weight}`).sort()
+}
 
-for (const [kind, fixture] of Object.entries(fixtures) as [DiscoveryName, Fixture][]) {
+/** Counts what a watch says. */
+function watcher(): Watcher & { connects: number; hints: number; losses: string[] } {
+  const heard = {
+    connects: 0,
+    hints: 0,
+    losses: [] as string[],
+    connected: () => void heard.connects++,
+    hint: () => void heard.hints++,
+    lost: (why: string) => void heard.losses.push(why),
+  }
+  return heard
+}
+
+/** A kind without one is a test that fails. */
+async function fixtureOf(kind: DiscoveryName): Promise<Fixture | undefined> {
+  try {
+    return ((await import(`./discovery/${kind}.ts`)) as { fixture: Fixture }).fixture
+  } catch (error) {
+    t.fail(`${kind} has its fixture`, { error: String(error) })
+    return undefined
+  }
+}
+
+const LISTED = ['a:80 2', 'b:81 1'] as const
+
+for (const kind of Object.keys(kinds) as DiscoveryName[]) {
+  const fixture = await fixtureOf(kind)
+  if (!fixture) continue
+  const { listed = LISTED } = fixture
+
   t.test(`${kind}: lists backends with their settings`, async (t) => {
-    const { backends, rejected = [] } = await ask(made(kind, fixture.lists(t.testdir())))
-    t.same(
-      backends.map(({ address, weight }) => `${addressText(address)} ${weight}`),
-      ['a:80 2', 'b:81 1'],
-    )
-    t.same(rejected, [])
+    const answer = await ask(await made(kind, await fixture.lists(t)))
+    t.same(texts(answer), listed)
+    t.same(answer.rejected ?? [], [])
   })
 
   t.test(`${kind}: an empty list is an answer`, async (t) => {
-    const { backends } = await ask(made(kind, fixture.empty(t.testdir())))
+    const { backends, rejected = [] } = await ask(await made(kind, await fixture.empty(t)))
     t.same(backends, [])
+    t.same(rejected, [])
   })
 
   t.test(`${kind}: bad entries are named and the good ones used`, async (t) => {
-    const { backends, rejected } = await ask(made(kind, fixture.garbage(t.testdir())))
-    t.same(
-      backends.map(({ address }) => addressText(address)),
-      ['a:80'],
-    )
-    t.equal(rejected?.length, 2)
-    t.match(rejected?.[0], /(line 1|\[0\]): expected .*, got "junk"$/)
-    t.match(rejected?.[1], /(line 3|\[2\]): expected .*, got "colour=red"$/)
+    const garbage = await fixture.garbage(t)
+    if (typeof garbage === 'string') return void t.pass(`does not apply: ${garbage}`)
+    const answer = await ask(await made(kind, garbage.section))
+    t.same(texts(answer), [listed[0]])
+    t.match(answer.rejected, garbage.rejected)
+    t.equal(answer.rejected?.length, 2)
   })
 
   t.test(`${kind}: answers again when it is asked again`, async (t) => {
-    const discovery = made(kind, fixture.lists(t.testdir()))
-    t.same(await ask(discovery), await ask(discovery))
+    const discovery = await made(kind, await fixture.lists(t))
+    t.same(texts(await ask(discovery)), texts(await ask(discovery)))
   })
 
   t.test(`${kind}: an error is not an empty list`, async (t) => {
     if (typeof fixture.fails === 'string') return void t.pass(`does not apply: ${fixture.fails}`)
-    const { section, message } = fixture.fails(t.testdir())
-    await t.rejects(ask(made(kind, section)), { message })
+    for (const { section, message } of await fixture.fails(t))
+      await t.rejects(ask(await made(kind, section)), { message })
   })
 
-  t.test(`${kind}: stops what it started when aborted`, async (t) => {
-    if (typeof fixture.hangs === 'string') return void t.pass(`does not apply: ${fixture.hangs}`)
-    const { section, begun, over } = fixture.hangs(t.testdir())
-    const aborting = new AbortController()
-    const asked = ask(made(kind, section), aborting.signal)
-    await Promise.race([until(begun, 'the question'), asked])
-    aborting.abort(new Error('enough'))
-    await t.rejects(asked, { message: 'enough' })
-    await until(over, 'its end')
-  })
+  for (const what of ['hangs', 'slow'] as const) {
+    const make = fixture[what]
+    t.test(`${kind}: ${what}, and stops what it started when aborted`, async (t) => {
+      if (typeof make === 'string') return void t.pass(`does not apply: ${make}`)
+      const { section, begun, over } = await make(t)
+      const aborting = new AbortController()
+      const asked = ask(await made(kind, section), aborting.signal)
+      await Promise.race([until(begun, 'the question'), asked])
+      aborting.abort(new Error('enough'))
+      await t.rejects(asked, { message: 'enough' })
+      await until(over, 'its end')
+    })
+  }
 
   t.test(`${kind}: aborted before it begins, it starts nothing`, async (t) => {
     if (typeof fixture.hangs === 'string') return void t.pass(`does not apply: ${fixture.hangs}`)
-    const { section, begun } = fixture.hangs(t.testdir())
-    await t.rejects(ask(made(kind, section), AbortSignal.abort(new Error('enough'))), { message: 'enough' })
+    const { section, begun } = await fixture.hangs(t)
+    const aborted = AbortSignal.abort(new Error('enough'))
+    await t.rejects(ask(await made(kind, section), aborted), { message: 'enough' })
     t.notOk(begun())
   })
-}
 
-for (const [kind, { right, wrong, missing }] of Object.entries(later)) {
-  t.test(`${kind}: its settings are checked now, and creating it says what is missing`, async (t) => {
-    t.throws(() => made(kind as DiscoveryName, right), { code: 'UNSUPPORTED', message: missing })
-    const found = problems({ kind, ...right, ...wrong })
-    t.same(
-      found.map((each) => each.split(':')[0]).sort(),
-      Object.keys(wrong).sort(),
-      'every wrong key is named',
-    )
+  t.test(`${kind}: an answer of hostile size is refused, and let go of`, async (t) => {
+    if (typeof fixture.huge === 'string') return void t.pass(`does not apply: ${fixture.huge}`)
+    const { section, message, over } = await fixture.huge(t)
+    await t.rejects(ask(await made(kind, section)), { message })
+    await until(over, 'its end')
+  })
+
+  t.test(`${kind}: a change is told of, also after the connection was cut`, async (t) => {
+    if (typeof fixture.changes === 'string') return void t.pass(`does not apply: ${fixture.changes}`)
+    const { section, change, cut, over } = await fixture.changes(t)
+    const discovery = await made(kind, section)
+    t.same(texts(await ask(discovery)), listed)
+    const watching = new AbortController()
+    const heard = watcher()
+    discovery.watch!(watching.signal, heard)
+    t.same([heard.connects, heard.hints, heard.losses.length], [0, 0, 0], 'nothing before it returns')
+    await until(() => heard.connects === 1, 'the first connection')
+    if (cut) {
+      await cut()
+      await until(() => heard.losses.length > 0, 'the loss')
+      await until(() => heard.connects === 2, 'the second connection')
+    }
+    const { hints } = heard
+    await change()
+    await until(() => heard.hints > hints, 'a hint')
+    await until(async () => (await ask(discovery)).backends.length === 3, 'the third backend')
+    watching.abort(new Error('enough'))
+    await until(over, 'the end of the watch')
+  })
+
+  t.test(`${kind}: a watch that is ended at once says nothing and leaves nothing`, async (t) => {
+    if (typeof fixture.changes === 'string') return void t.pass(`does not apply: ${fixture.changes}`)
+    const { section, change, over } = await fixture.changes(t)
+    const watching = new AbortController()
+    const heard = watcher()
+    const discovery = await made(kind, section)
+    discovery.watch!(watching.signal, heard)
+    watching.abort(new Error('enough'))
+    await change()
+    await until(over, 'the end of the watch')
+    t.same([heard.connects, heard.hints, heard.losses.length], [0, 0, 0])
+  })
+
+  t.test(`${kind}: what is wrong in its section is named, key by key`, async (t) => {
+    const found = problems({ kind, ...(await fixture.lists(t)), ...fixture.wrong })
+    const keys = new Set(found.map((each) => each.split(/[:.]/)[0]))
+    t.same([...keys].sort(), Object.keys(fixture.wrong).sort())
   })
 }
 
@@ -185,6 +171,11 @@ t.test('a section has gobetween’s defaults', async (t) => {
     kind: 'static',
     failpolicy: 'keeplast',
     interval: 0,
+    max_staleness: 0,
+    stale_policy: 'setempty',
+    min_backends: 0,
+    removal_hold: 30_000,
+    readmit_delay: 0,
     static_list: [],
   })
   t.match(
@@ -201,7 +192,7 @@ t.test('a section has gobetween’s defaults', async (t) => {
 t.test(
   'all that is wrong in a section is said at once, and an unknown kind leaves the rest unjudged',
   async (t) => {
-    const all = Object.keys(kinds).join(', ')
+    const all = [...Object.keys(kinds), 'multi'].join(', ')
     t.same(problems({ kind: 'k8s', interval: 'x', foo: 1 }), [`kind: one of ${all}`])
     t.same(problems({ kind: '__proto__' }), [`kind: one of ${all}`])
     t.same(problems({}), [`kind: one of ${all}`])
@@ -217,32 +208,31 @@ t.test(
   },
 )
 
+function command(dir: string, body: string): Section {
+  return { exec_command: [script(dir, 'list', body)] }
+}
+
 const exec = (t: Test, body: string) => made('exec', command(t.testdir(), body))
 
 t.test('exec: arguments are passed as they are, without a shell', async (t) => {
   const path = script(t.testdir(), 'list', 'test "$#" = 2 && test "$2" = \'$HOME; x\' && echo "$1:80"')
-  const { backends } = await ask(made('exec', { exec_command: [path, 'web', '$HOME; x'] }))
+  const { backends } = await ask(await made('exec', { exec_command: [path, 'web', '$HOME; x'] }))
   t.equal(addressText(backends[0]!.address), 'web:80')
 })
 
 t.test('exec: a program that does not exist, may not run or dies is an error that says so', async (t) => {
-  const missing = made('exec', { exec_command: [join(t.testdir(), 'none')] })
+  const missing = await made('exec', { exec_command: [join(t.testdir(), 'none')] })
   await t.rejects(ask(missing), { message: /cannot run .*none: no such file/ })
-  await t.rejects(ask(made('exec', { exec_command: ['/etc/passwd'] })), { message: /permission denied/ })
-  await t.rejects(ask(made('exec', { exec_command: ['a\0b'] })), { message: /null bytes/ })
-  await t.rejects(ask(exec(t, 'kill -TERM $$')), { message: /was ended by SIGTERM$/ })
-})
-
-t.test('exec: more than 1 MiB of output is an error, and the program is killed', async (t) => {
-  const dir = t.testdir()
-  const endless = made('exec', command(dir, 'echo $$ > $dir/self; exec yes a:80'))
-  await t.rejects(ask(endless), { message: /wrote more than 1048576 bytes/ })
-  await until(() => hasEnded(join(dir, 'self')))
+  await t.rejects(ask(await made('exec', { exec_command: ['/etc/passwd'] })), {
+    message: /permission denied/,
+  })
+  await t.rejects(ask(await made('exec', { exec_command: ['a\0b'] })), { message: /null bytes/ })
+  await t.rejects(ask(await exec(t, 'kill -TERM $$')), { message: /was ended by SIGTERM$/ })
 })
 
 t.test('exec: a program that closes its output and stays is killed when aborted', async (t) => {
   const dir = t.testdir()
-  const closed = made('exec', command(dir, 'exec >&- 2>&-; echo $$ > $dir/self; exec sleep 60'))
+  const closed = await made('exec', command(dir, 'exec >&- 2>&-; echo $$ > $dir/self; exec sleep 60'))
   const aborting = new AbortController()
   const asked = ask(closed, aborting.signal)
   await until(() => existsSync(join(dir, 'self')))
@@ -253,7 +243,7 @@ t.test('exec: a program that closes its output and stays is killed when aborted'
 
 t.test('exec: a descendant that holds the output does not keep it waiting', async (t) => {
   const dir = t.testdir()
-  const held = made('exec', command(dir, 'sleep 60 & echo $! > $dir/child; echo a:80'))
+  const held = await made('exec', command(dir, 'sleep 60 & echo $! > $dir/child; echo a:80'))
   const began = performance.now()
   const { backends } = await ask(held)
   t.equal(backends.length, 1)
@@ -262,11 +252,13 @@ t.test('exec: a descendant that holds the output does not keep it waiting', asyn
 })
 
 t.test('exec: what a descendant writes soon after the program’s own end belongs to the list', async (t) => {
-  const { backends } = await ask(exec(t, '(sleep 0.05; echo b:80; sleep 0.15; echo c:80) & echo a:80'))
+  const { backends } = await ask(await exec(t, '(sleep 0.05; echo b:80; sleep 0.15; echo c:80) & echo a:80'))
   t.equal(backends.length, 3)
 })
 
 t.test('exec: a large list comes whole', async (t) => {
-  const { backends } = await ask(exec(t, 'i=0; while [ $i -lt 3000 ]; do echo "host$i:80"; i=$((i+1)); done'))
+  const { backends } = await ask(
+    await exec(t, 'i=0; while [ $i -lt 3000 ]; do echo "host$i:80"; i=$((i+1)); done'),
+  )
   t.equal(backends.length, 3000)
 })

@@ -6,11 +6,12 @@ import { configureLogging } from '../../src/core/log.ts'
 import type { Answer, Discovery } from '../../src/discovery/discovery.ts'
 import { lineReader, readLine } from '../../src/discovery/line.ts'
 import { startSchedule } from '../../src/discovery/schedule.ts'
-import type { Listed, ScheduleSettings } from '../../src/discovery/schedule.ts'
+import type { Listed, Publish, ScheduleSettings } from '../../src/discovery/schedule.ts'
 import { discoverySettings } from '../../src/discovery/settings.ts'
 import { Sources } from '../../src/discovery/sources.ts'
 import { FakeClock } from '../support/clock.ts'
 import { pass } from '../support/pass.ts'
+import { until } from '../support/until.ts'
 
 const readLines = (text: string) => lineReader()(text)
 
@@ -51,9 +52,9 @@ function scripted(first: Step) {
         source.running--
       }
     },
-    watch(signal, hint) {
+    watch(signal, watcher) {
       source.watching = signal
-      source.hint = hint
+      source.hint = watcher.hint
     },
   }
   return { source, discovery }
@@ -255,58 +256,65 @@ t.test('rejected entries are logged one by one, and only when they are others', 
   })
   t.equal(lines.length, 3)
   t.match(lines[0], /web: line 2: expected host:port.*, got "foo"/)
-  t.match(lines[1], /web: line 3: expected weight=N.*, got "colour=red"/)
+  t.match(lines[1], /web: line 3: expected one of weight=.*, got "colour=red"/)
 })
 
 const settings = (section: unknown) => discoverySettings.parse(section)
+
+const tcp = (name: string, publish: Publish) => ({ name, transport: 'tcp' as const, publish })
 
 t.test('servers with the same section share one source', async (t) => {
   const clock = new FakeClock()
   const sources = new Sources(clock)
   const heard: string[] = []
-  const one = sources.subscribe(settings({ kind: 'static', static_list: ['a:1'] }), 'one', () =>
-    heard.push('one'),
-  )
+  const hear = (name: string) => tcp(name, () => heard.push(name))
+  const one = sources.subscribe(settings({ kind: 'static', static_list: ['a:1'] }), hear('one'))
   t.same(heard, [], 'nothing before subscribe has returned')
   await pass(clock, 0)
   const again = settings({ static_list: ['a:1'], kind: 'static', interval: '0' })
-  const two = sources.subscribe(again, 'two', () => heard.push('two'))
-  const other = sources.subscribe(settings({ kind: 'static', static_list: ['b:1'] }), 'x', () =>
-    heard.push('other'),
-  )
+  const two = sources.subscribe(again, hear('two'))
+  const other = sources.subscribe(settings({ kind: 'static', static_list: ['b:1'] }), hear('other'))
   t.equal(sources.size, 2)
   await pass(clock, 0)
   t.same(heard, ['one', 'two', 'other'], 'a late subscriber is given the last list, once')
-  t.equal(two.status().asks, 1)
-  one.refresh()
-  await pass(clock, 1_000)
-  t.same(heard.slice(3), ['one', 'two'])
+  t.match(two.sources(), [{ kind: 'static', source: 'static', asks: 1 }])
   one.cancel()
   one.cancel()
   t.equal(sources.size, 2)
-  two.refresh()
-  await pass(clock, 1_000)
-  t.same(heard.slice(5), ['two'])
   two.cancel()
   other.cancel()
   t.equal(sources.size, 0)
   t.equal(clock.pending, 0)
 })
 
-t.test('a subscriber that leaves in the same turn is given nothing', async (t) => {
+t.test('several sources are one list, and the first that has a backend describes it', async (t) => {
   const clock = new FakeClock()
   const sources = new Sources(clock)
-  sources
-    .subscribe(settings({ kind: 'static', static_list: ['a:1'] }), 'one', () => t.fail('published'))
-    .cancel()
-  await pass(clock, 10)
+  const heard: string[] = []
+  const list = (...static_list: string[]) => ({ kind: 'static', static_list })
+  const multi = settings({ kind: 'multi', sources: [list('a:1 weight=2', 'junk'), list('a:1', 'b:1')] })
+  const publish = ({ backends, rejected }: Listed) =>
+    void heard.push([...backends.map(({ identity, weight }) => `${identity} ${weight}`), ...rejected].join())
+  const subscription = sources.subscribe(multi, tcp('web', publish))
+  await until(() => heard.length > 0 && heard.at(-1)!.includes('b:1'))
+  t.match(heard.at(-1), /^a:1 2,b:1 1,static_list\[1\]: expected/)
+  t.match(subscription.sources(), [{ backends: 1 }, { backends: 2 }], 'each has its own status')
+  t.equal(sources.size, 2)
+  subscription.cancel()
   t.equal(sources.size, 0)
 })
 
-t.test('a source that cannot be made leaves nothing behind', async (t) => {
-  const sources = new Sources(new FakeClock())
-  const docker = settings({ kind: 'docker', docker_endpoint: 'http://localhost:2375' })
-  t.throws(() => sources.subscribe(docker, 'web', () => {}), { code: 'UNSUPPORTED' })
+t.test('a subscriber that leaves in the same turn is given nothing', async (t) => {
+  const clock = new FakeClock()
+  const sources = new Sources(clock)
+  const section = settings({ kind: 'static', static_list: ['a:1'] })
+  sources
+    .subscribe(
+      section,
+      tcp('one', () => t.fail('published')),
+    )
+    .cancel()
+  await pass(clock, 10)
   t.equal(sources.size, 0)
 })
 
@@ -336,10 +344,11 @@ t.test('a backend line that is none is explained', async (t) => {
     'web:80 weight=-1': 'expected weight= with a whole number, 0 to 2147483647, got "weight=-1"',
     'web:80 weight=99999999999':
       'expected weight= with a whole number, 0 to 2147483647, got "weight=99999999999"',
-    'web:80 colour=red': 'expected weight=N, priority=N, max_connections=N or sni=NAME, got "colour=red"',
+    'web:80 colour=red':
+      'expected one of weight=, priority=, max_connections=, sni=, drain=, got "colour=red"',
     'web:80 constructor=1':
-      'expected weight=N, priority=N, max_connections=N or sni=NAME, got "constructor=1"',
-    'web:80 weight': 'expected weight=N, priority=N, max_connections=N or sni=NAME, got "weight"',
+      'expected one of weight=, priority=, max_connections=, sni=, drain=, got "constructor=1"',
+    'web:80 weight': 'expected one of weight=, priority=, max_connections=, sni=, drain=, got "weight"',
     'web:80 weight=1 weight=2': 'expected weight once, got "weight=2"',
     'web:80 sni=': 'expected sni= with a name, got "sni="',
   }
