@@ -59,6 +59,37 @@ const stats = object({
   queued: { ...integer, description: 'clients that wait for a place' },
 })
 
+const names = object({
+  count: integer,
+  first: { type: 'array', items: text, description: 'at most 100 of them' },
+})
+
+const source = object({
+  kind: text,
+  source: { ...text, description: 'what is asked' },
+  push: {
+    type: 'string',
+    enum: ['none', 'connected', 'lost'],
+    description: 'whether changes are heard of at once',
+  },
+  last_success: orNull(text),
+  last_error: orNull(object({ at: text, message: text })),
+  age_seconds: orNull({ type: 'number', description: 'since the last good answer' }),
+  failing: { ...boolean, description: 'the last question failed' },
+  asks: integer,
+  failures: integer,
+  revision: { ...integer, description: 'lists taken over' },
+  backends: { ...integer, description: 'in the list taken over last' },
+  restored: { ...boolean, description: 'the list is from an earlier run; nobody has answered since' },
+  stale: { ...boolean, description: 'older than max_staleness' },
+  held: orNull(object({ since: text, backends: { ...integer, description: 'that the last answer lacks' } })),
+  waiting: { ...integer, description: 'backends that came back too often and wait' },
+  rejected: { type: 'array', items: text, description: 'entries of the last answer that could not be used' },
+  last_change: orNull(object({ at: text, added: names, removed: names, changed: names })),
+})
+
+const discovery = object({ kind: text, sources: { type: 'array', items: source } })
+
 const about = object({
   configuration: object({ kind: text }),
   pid: integer,
@@ -114,6 +145,11 @@ export function descriptions() {
       summary: 'Statistics of one server',
       params,
       response: { 200: answer('null when there is no such server', orNull(stats)), ...unauthorized },
+    },
+    discovery: {
+      summary: 'How the discovery of one server is doing',
+      params,
+      response: { 200: answer('null when there is no such server', orNull(discovery)), ...unauthorized },
     },
     create: {
       summary: 'Create a server',

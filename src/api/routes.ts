@@ -11,6 +11,7 @@ import type { About } from './about.ts'
 import { readBody } from './body.ts'
 import { Chunks, lengthOf, streamOf } from './chunks.ts'
 import { addObject, goJson, mapped } from './gojson.ts'
+import { discoveryObject } from './discovery.ts'
 import type { Descriptions } from './openapi.ts'
 import { UnknownFormatError } from './problem.ts'
 import { addStats } from './stats.ts'
@@ -73,6 +74,11 @@ export function guardedRoutes(
     const gathered = new Chunks()
     await addStats(gathered, server)
     return sendGathered(reply, gathered)
+  })
+
+  app.get<Named>('/servers/:name/discovery', { schema: schemas.discovery }, (request, reply) => {
+    const server = manager.servers.get(request.params.name)
+    return sendJson(reply, server ? goJson(discoveryObject(server)) : 'null')
   })
 
   app.post<Named>('/servers/:name', { schema: schemas.create }, async (request, reply) => {

@@ -140,6 +140,66 @@ export const SOURCE_SERIES: readonly Series<SourceStatus>[] = [
     help: 'Entries of the last good answer that could not be used.',
     value: (source) => source.rejected.length,
   },
+  {
+    name: 'fairlead_discovery_changes_total',
+    type: 'counter',
+    help: 'Lists taken over that differed from the one before.',
+    value: ({ revision }) => revision,
+  },
+  {
+    name: 'fairlead_discovery_failing',
+    type: 'gauge',
+    help: '1 while questions to the discovery fail, else 0.',
+    value: ({ failing }) => Number(failing),
+  },
+  {
+    name: 'fairlead_discovery_push_connected',
+    type: 'gauge',
+    help: '1 while changes are heard of at once, 0 while that connection is lost; missing where there is none.',
+    value: ({ push }) => (push === 'none' ? undefined : Number(push === 'connected')),
+  },
+  {
+    name: 'fairlead_discovery_restored',
+    type: 'gauge',
+    help: '1 while the list is one that an earlier run has kept, else 0.',
+    value: ({ restored }) => Number(restored),
+  },
+  {
+    name: 'fairlead_discovery_stale',
+    type: 'gauge',
+    help: '1 while there was no good answer for longer than max_staleness, else 0.',
+    value: ({ stale }) => Number(stale),
+  },
+  {
+    name: 'fairlead_discovery_stale_total',
+    type: 'counter',
+    help: 'How often a list became older than max_staleness.',
+    value: ({ counts }) => counts.stale,
+  },
+  {
+    name: 'fairlead_discovery_held_backends',
+    type: 'gauge',
+    help: 'Backends that stay because of min_backends or max_removal although the last answer lacks them.',
+    value: ({ held }) => held?.backends ?? 0,
+  },
+  {
+    name: 'fairlead_discovery_holds_total',
+    type: 'counter',
+    help: 'Answers whose removals were held because of min_backends or max_removal.',
+    value: ({ counts }) => counts.held,
+  },
+  {
+    name: 'fairlead_discovery_waiting_backends',
+    type: 'gauge',
+    help: 'Backends that came back too often and wait for readmit_delay.',
+    value: ({ waiting }) => waiting,
+  },
+  {
+    name: 'fairlead_discovery_readmissions_delayed_total',
+    type: 'counter',
+    help: 'Returns of backends that had to wait for readmit_delay.',
+    value: ({ counts }) => counts.readmissions,
+  },
 ]
 
 export const REASON_SERIES: readonly ByReason[] = [

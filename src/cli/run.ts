@@ -12,6 +12,7 @@ import { problemText } from '../core/errors.ts'
 import type { Problem } from '../core/errors.ts'
 import { closeLogs, configureLogging, logger } from '../core/log.ts'
 import { Sources } from '../discovery/sources.ts'
+import { State } from '../discovery/state.ts'
 import { Names } from '../dns/names.ts'
 import { Gate } from '../health/gate.ts'
 import { Manager } from '../manager/manager.ts'
@@ -49,10 +50,11 @@ export async function runConfig(
   for (const warning of [...warnings.map(problemText), ...idleSections(config)]) log.warn(warning)
 
   const { access, format } = config.logging
+  const state = config.state_dir ? new State(config.state_dir, realClock) : undefined
   const manager = new Manager(config, {
     plane: choosePlane('auto'),
     names: new Names(realClock),
-    sources: new Sources(realClock),
+    sources: new Sources(realClock, state),
     gate: new Gate(config.healthcheck_concurrency),
     clock: realClock,
     accessLog: access ? openAccessLog(access, format, () => realClock.date()) : undefined,
@@ -69,6 +71,7 @@ export async function runConfig(
     return 0
   } finally {
     await manager.stop(0, 'shutdown')
+    await state?.settled()
     await Promise.all(opened.map((each) => each.close()))
   }
 }

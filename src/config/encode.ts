@@ -28,8 +28,23 @@ const HEALTH_KEYS = [
   ...['probe_protocol', 'probe_strategy', 'probe_send', 'probe_recv', 'probe_recv_len'],
 ]
 
-/** Shown only when written: gobetween does not know the name. */
-const ALIASES = new Set(['consul_service_datacenter'])
+/** The keys of both sections that gobetween has; fairlead's own are shown only when written. */
+const SHOWN_KEYS = new Set([
+  ...[...DISCOVERY_KEYS, ...HEALTH_KEYS, 'static_list', 'plaintext_endpoint', 'plaintext_regex_pattern'],
+  ...['srv_lookup_server', 'srv_lookup_pattern', 'srv_dns_protocol'],
+  ...['docker_endpoint', 'docker_container_label', 'docker_container_private_port'],
+  ...['docker_container_host_env_var', 'docker_tls_enabled', 'docker_tls_cert_path', 'docker_tls_key_path'],
+  ...['docker_tls_cacert_path', 'json_endpoint', 'json_host_pattern', 'json_port_pattern'],
+  ...['json_weight_pattern', 'json_priority_pattern', 'json_sni_pattern', 'json_max_connections_pattern'],
+  ...['consul_host', 'consul_service_name', 'consul_service_tag', 'consul_service_passing_only'],
+  ...['consul_datacenter', 'consul_auth_username', 'consul_auth_password', 'consul_acl_token'],
+  ...['consul_tls_enabled', 'consul_tls_cert_path', 'consul_tls_key_path', 'consul_tls_cacert_path'],
+  ...['lxd_server_address', 'lxd_server_remote_name', 'lxd_server_remote_password'],
+  ...['lxd_config_directory', 'lxd_generate_client_certs', 'lxd_accept_server_cert'],
+  ...['lxd_container_label_key', 'lxd_container_label_value', 'lxd_container_port'],
+  ...['lxd_container_port_key', 'lxd_container_interface', 'lxd_container_interface_key'],
+  ...['lxd_container_sni_key', 'lxd_container_address_type'],
+])
 
 /** Keys that are null, not empty, in gobetween while nobody has written them. */
 const NULL_KEYS = new Set([
@@ -112,7 +127,9 @@ function section(
   const values = parsed[key] as Table
   const shape = keysOf(kindsOf(union)!.get(String(values.kind))!)!
   const order = [...first, ...Object.keys(shape).filter((each) => !first.includes(each))]
-  return fields(shape, order, written[key] as Table | undefined, values, fill, key)
+  const own = (written[key] ?? {}) as Table
+  const shownKeys = order.filter((each) => SHOWN_KEYS.has(each) || own[each] !== undefined)
+  return fields(shape, shownKeys, own, values, fill, key)
 }
 
 /** One value the way it was written, or its default the way it would be. */
@@ -135,7 +152,7 @@ function fields(
   at: string,
 ): Table {
   const entries = order
-    .filter((key) => Object.hasOwn(shape, key) && !(ALIASES.has(key) && written?.[key] === undefined))
+    .filter((key) => Object.hasOwn(shape, key))
     .map((key) => [key, display(shape[key]!, written?.[key], parsed?.[key], fill, `${at}.${key}`)] as const)
   return Object.fromEntries(entries.filter(([, value]) => value !== undefined))
 }

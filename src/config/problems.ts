@@ -8,6 +8,12 @@ type Path = readonly PropertyKey[]
 /** Keys whose values are never shown. */
 const SECRET = /password|token|login|secret|(?:^|_)acl(?:$|_)/i
 
+/** Keys of lists that may hold secrets: an HTTP header is one as often as not. */
+const SECRETS = /_headers$/i
+
+/** User and password inside a URL. */
+const CREDENTIALS = /(?<=:\/\/)[^/@\s]+(?=@)/g
+
 const MASK = '***'
 const SHOWN = 60
 
@@ -66,7 +72,7 @@ export function maskProblems(input: unknown, at: Path = []): Problem[] {
 
 /** True for a key, or a line of a file, that may hold a secret. */
 export function isSecret(text: string): boolean {
-  return SECRET.test(text)
+  return SECRET.test(text) || SECRETS.test(text)
 }
 
 /** zod's contextual error map: words for issues whose schema brings none. */
@@ -114,5 +120,6 @@ function jsonText(value: unknown): string {
 
 function mask(key: string, value: unknown): unknown {
   // A table stays one: a server may be called "login".
-  return isSecret(key) && typeof value !== 'object' && value !== undefined ? MASK : value
+  if (value !== undefined && (SECRETS.test(key) || (isSecret(key) && typeof value !== 'object'))) return MASK
+  return typeof value === 'string' ? value.replace(CREDENTIALS, MASK) : value
 }

@@ -3,7 +3,7 @@
 import { z } from 'zod'
 import * as balancers from '../balance/kinds.ts'
 import { documentSchema } from './schema.ts'
-import { core, isDuration, keysOf, kindsOf, usual } from './shape.ts'
+import { core, isDuration, itemsOf, keysOf, kindsOf, usual } from './shape.ts'
 
 type Schema = z.core.$ZodType
 type Json = Record<string, unknown>
@@ -69,7 +69,7 @@ function collect(
   }
 }
 
-/** Keys that every kind has are told once, those of a kind under its name. */
+/** Keys that most kinds have are told once, those of a kind under its name. */
 function collectKind(
   path: string,
   kind: string,
@@ -78,7 +78,8 @@ function collectKind(
   found: Map<string, readonly Key[]>,
 ): void {
   const shapes = [...kindsOf(union)!.values()].map((option) => keysOf(option)!)
-  const isCommon = (key: string) => shapes.every((shape) => Object.hasOwn(shape, key))
+  const isCommon = (key: string) =>
+    shapes.filter((shape) => Object.hasOwn(shape, key)).length > shapes.length / 2
   const entries = Object.entries(keysOf(each)!)
   const common = entries.filter(([key]) => isCommon(key))
   const own = entries.filter(([key]) => !isCommon(key))
@@ -120,6 +121,7 @@ function typeOf(schema: Schema): string {
   if (inside instanceof z.core.$ZodEnum)
     return Object.values(inside._zod.def.entries).map(String).map(code).join(', ')
   if (inside instanceof z.core.$ZodBoolean) return 'true or false'
+  if (itemsOf(schema)) return 'list of tables'
   if (inside instanceof z.core.$ZodArray || inside instanceof z.core.$ZodTuple) return 'list of strings'
   if (!(inside instanceof z.core.$ZodUnion)) return 'string'
   if (inside._zod.def.options.some((each) => each instanceof z.core.$ZodArray))

@@ -101,6 +101,11 @@ const sections = {
   shutdown_timeout: duration()
     .default(30_000)
     .describe('How long flows may go on after a signal to end before they are closed.'),
+  state_dir: text()
+    .default('')
+    .describe(
+      'Folder that keeps the last good list of every discovery for the next start; empty keeps none.',
+    ),
   healthcheck_concurrency: count(1)
     .default(1000)
     .describe('Most health checks at once, all servers together.'),

@@ -18,6 +18,13 @@ export function keysOf(schema: Schema): Readonly<Record<string, Schema>> | undef
   return inside instanceof z.core.$ZodObject ? inside._zod.def.shape : undefined
 }
 
+/** What its items are, when it is a list of tables. */
+export function itemsOf(schema: Schema): Schema | undefined {
+  const inside = core(schema)
+  const item = inside instanceof z.core.$ZodArray ? inside._zod.def.element : undefined
+  return item && (keysOf(item) || kindsOf(item)) ? item : undefined
+}
+
 /** Its alternatives by kind, when it is a union of objects told apart by `kind`. */
 export function kindsOf(schema: Schema): ReadonlyMap<string, Schema> | undefined {
   const inside = core(schema)

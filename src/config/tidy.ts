@@ -6,7 +6,7 @@ import { homesOf } from './homes.ts'
 import { legacyAdvice } from './legacy.ts'
 import { nearest } from './nearest.ts'
 import { pathText, valueText } from './problems.ts'
-import { keysOf, kindsOf } from './shape.ts'
+import { itemsOf, keysOf, kindsOf } from './shape.ts'
 import type { z } from 'zod'
 
 type Schema = z.core.$ZodType
@@ -25,6 +25,8 @@ export function tidy(
   path: readonly PropertyKey[],
   strays: Problem[],
 ): unknown {
+  const items = itemsOf(schema)
+  if (items && Array.isArray(value)) return value.map((each, i) => tidy(items, each, [...path, i], strays))
   if (!isTable(value)) return value
   const kinds = kindsOf(schema)
   const kind = kinds && written(value, 'kind')

@@ -33,3 +33,15 @@ export function found(address: Address, settings: Partial<Omit<Found, 'address' 
     drain,
   }
 }
+
+/** True when two descriptions of one backend say the same. */
+export function sameSettings(a: Found, b: Found): boolean {
+  if (a === b) return true
+  return (
+    a.weight === b.weight &&
+    a.priority === b.priority &&
+    a.maxConnections === b.maxConnections &&
+    a.sni === b.sni &&
+    a.drain === b.drain
+  )
+}

@@ -1,6 +1,6 @@
 // Backend lines: "host:port weight=1 priority=1 max_connections=0 sni=name drain=false", read into what they describe.
 
-import { parseBackendAddress } from '../core/address.ts'
+import { addressText, parseBackendAddress } from '../core/address.ts'
 import { found } from '../core/backend.ts'
 import type { Found } from '../core/backend.ts'
 import { inSlices } from '../core/slices.ts'
@@ -31,6 +31,18 @@ export function readLine(line: string): Found | { readonly wrong: string } {
     settings[option] = read
   }
   return found(where, settings)
+}
+
+/** The line that reads as this backend. */
+export function lineOf({ address, weight, priority, maxConnections, sni, drain }: Found): string {
+  const options = [
+    weight !== 1 && `weight=${weight}`,
+    priority !== 1 && `priority=${priority}`,
+    maxConnections > 0 && `max_connections=${maxConnections}`,
+    sni && `sni=${sni}`,
+    drain && 'drain=true',
+  ]
+  return [addressText(address), ...options.filter(Boolean)].join(' ')
 }
 
 /** Reads texts of backend lines, one after another. */

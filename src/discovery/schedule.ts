@@ -1,15 +1,19 @@
-// Asks a discovery again and again: interval, timeout, back-off, failpolicy, hints.
+// Asks a discovery again and again: interval, timeout, back-off, hints. What its answers are worth is the roster's.
 //
-//      ask ──► answer ──► publish ──► wait interval ──► ask …        (interval 0: rest until a hint)
-//       └────► error ───► failpolicy ─► wait 2 s, 4 s, 8 s … ──► ask …
+//      ask ──► answer ──► roster ──► wait interval ──► ask …        (interval 0: rest until a hint or its TTL)
+//       └────► error ───► roster ──► wait 2 s, 4 s, 8 s … ──► ask …
 
 import { aborted } from '../core/aborted.ts'
 import type { Cancel, Clock } from '../core/clock.ts'
 import { formatDuration } from '../core/duration.ts'
 import { DiscoveryError, messageOf } from '../core/errors.ts'
 import type { Found } from '../core/backend.ts'
-import { logger } from '../core/log.ts'
-import type { Answer, Discovery } from './discovery.ts'
+import { logger, prefixed } from '../core/log.ts'
+import type { Logger } from '../core/log.ts'
+import type { Answer, Discovery, Watcher } from './discovery.ts'
+import { Hints } from './hints.ts'
+import { Roster } from './roster.ts'
+import type { Memory, Publish, Rails, RosterStatus } from './roster.ts'
 
 /** The wait after the first failure, as gobetween's; each further one doubles it. */
 const RETRY_MS = 2_000
@@ -17,34 +21,23 @@ const RETRY_MS = 2_000
 /** The longest wait after a failure; a shorter interval is the longest instead. */
 const LONGEST_RETRY_MS = 60_000
 
-/** Hints within this time of a question are one hint. */
-const HINT_MS = 1_000
-
-/** However short an interval or back-off is, the source is left alone for this long. */
+/** However short an interval, a TTL or a back-off is, the source is left alone for this long. */
 const SHORTEST_MS = 100
+const SHORTEST_TTL_MS = 1_000
 
 /** Rejected entries that are logged. */
 const LOGGED = 100
 
-export interface ScheduleSettings {
+export interface ScheduleSettings extends Rails {
   /** Whose discovery it is, for the log. */
   readonly name: string
-  /** 0 asks until it has worked once, then only when the discovery hints or `refresh` is called. */
+  /** 0 asks until it has worked once, then only when a hint comes or the answer is no longer fresh. */
   readonly intervalMs: number
   /** 0 is without limit. */
   readonly timeoutMs: number
-  readonly failpolicy: 'keeplast' | 'setempty'
 }
 
-/** What a schedule hands on: a whole list, in place of the one before. */
-export interface Listed {
-  readonly backends: readonly Found[]
-  readonly rejected: readonly string[]
-}
-
-export type Publish = (listed: Listed) => void
-
-export interface ScheduleStatus {
+export interface ScheduleStatus extends RosterStatus {
   /** Questions asked. */
   readonly asks: number
   /** Questions that failed. */
@@ -56,42 +49,42 @@ export interface ScheduleStatus {
   readonly lastError: { readonly message: string; readonly at: number } | undefined
   /** Age of the last good answer in milliseconds; undefined before the first. */
   readonly freshnessMs: number | undefined
-  /** Lists published. */
-  readonly revision: number
-  /** Backends in the list last published. */
-  readonly backends: number
   /** Entries of the last good answer that could not be used. */
   readonly rejected: readonly string[]
+  /** Whether changes are heard of at once: the kind cannot, it does, or its connection is lost. */
+  readonly push: 'none' | 'connected' | 'lost'
 }
 
 export interface Schedule {
   status(): ScheduleStatus
-  /** Asks now, or as soon as a second has passed since the last question. */
-  refresh(): void
+  /** A list of an earlier run, `ageMs` old, for as long as nobody has answered. */
+  restore(backends: readonly Found[], ageMs: number): Promise<void>
   /** Ends it: nothing is published any more and the running question is aborted. Twice is fine. */
   stop(): void
 }
 
 /**
- * Asks at once, then as `settings` say. `publish` is never called before this returns. After a failure
- * `setempty` publishes an empty list, once, and `keeplast` nothing. A discovery whose answer is fresh for less
- * than the interval is asked again when that is over.
+ * Asks at once, then as `settings` say. `publish` is never called before this returns, and only with lists that
+ * differ from the one before. A discovery whose answer is fresh for less than the interval is asked again when
+ * that is over.
  */
 export function startSchedule(
   discovery: Discovery,
   settings: ScheduleSettings,
   clock: Clock,
   publish: Publish,
+  memory?: Memory,
 ): Schedule {
-  return new Asking(discovery, settings, clock, publish)
+  return new Asking(discovery, settings, clock, publish, memory)
 }
 
 class Asking implements Schedule {
   readonly #discovery: Discovery
   readonly #settings: ScheduleSettings
   readonly #clock: Clock
-  readonly #publish: Publish
-  readonly #log = logger('discovery')
+  readonly #log: Logger
+  readonly #roster: Roster
+  readonly #hints = new Hints()
   readonly #stopped = new AbortController()
   #asking: AbortController | undefined
   #askedAt = 0
@@ -102,52 +95,84 @@ class Asking implements Schedule {
   #failuresInARow = 0
   #asks = 0
   #failures = 0
-  #revision = 0
-  #backends = 0
   #succeededAt = 0
   #lastSuccess: number | undefined
   #lastError: ScheduleStatus['lastError']
   #rejected: readonly string[] = []
+  #push: ScheduleStatus['push'] = 'none'
 
-  constructor(discovery: Discovery, settings: ScheduleSettings, clock: Clock, publish: Publish) {
+  constructor(
+    discovery: Discovery,
+    settings: ScheduleSettings,
+    clock: Clock,
+    publish: Publish,
+    memory?: Memory,
+  ) {
     this.#discovery = discovery
     this.#settings = settings
     this.#clock = clock
-    this.#publish = publish
+    this.#log = prefixed(logger('discovery'), `${settings.name}: `)
+    this.#roster = new Roster(settings, clock, this.#log, publish, memory)
     void this.#ask()
-    discovery.watch?.(this.#stopped.signal, {
-      connected: () => this.refresh(),
-      hint: () => this.refresh(),
-      lost: () => {},
-    })
+    discovery.watch?.(this.#stopped.signal, this.#watcher())
   }
 
   status(): ScheduleStatus {
     const succeeded = this.#lastSuccess !== undefined
     return {
+      ...this.#roster.status(),
       asks: this.#asks,
       failures: this.#failures,
       failing: this.#failuresInARow > 0,
       lastSuccess: this.#lastSuccess,
       lastError: this.#lastError,
       freshnessMs: succeeded ? this.#clock.now() - this.#succeededAt : undefined,
-      revision: this.#revision,
-      backends: this.#backends,
       rejected: this.#rejected,
+      push: this.#push,
     }
   }
 
-  refresh(): void {
-    if (this.#asking) this.#hinted = true
-    else this.#arm(this.#askedAt + HINT_MS - this.#clock.now())
+  restore(backends: readonly Found[], ageMs: number): Promise<void> {
+    return this.#roster.restored(backends, ageMs)
   }
 
   stop(): void {
     if (this.#stopped.signal.aborted) return
     const reason = new DiscoveryError('no longer needed')
     this.#cancel()
+    this.#roster.stop()
     this.#stopped.abort(reason)
     this.#asking?.abort(reason)
+  }
+
+  #watcher(): Watcher {
+    return {
+      connected: () => {
+        if (this.#push === 'lost') this.#log.info('changes are heard of at once again')
+        this.#push = 'connected'
+        this.#hint()
+      },
+      hint: () => this.#hint(),
+      lost: (why) => {
+        if (this.#push !== 'lost') this.#tellLoss(why)
+        this.#push = 'lost'
+      },
+    }
+  }
+
+  #tellLoss(why: string): void {
+    const { intervalMs } = this.#settings
+    const meanwhile =
+      intervalMs > 0
+        ? `asked every ${formatDuration(intervalMs)} meanwhile`
+        : 'not asked meanwhile, interval is 0'
+    this.#log.warn(`changes are not heard of: ${why}; ${meanwhile}`)
+  }
+
+  #hint(): void {
+    if (this.#stopped.signal.aborted) return
+    this.#hinted = true
+    if (!this.#asking) this.#arm(this.#hints.waitMs(this.#clock.now(), this.#askedAt))
   }
 
   /** Asks in `ms`, unless a question is due sooner. */
@@ -162,6 +187,7 @@ class Asking implements Schedule {
   async #ask(): Promise<void> {
     this.#due = Infinity
     this.#askedAt = this.#clock.now()
+    if (this.#hinted) this.#hints.spend(this.#askedAt)
     this.#hinted = false
     this.#asks++
     const asking = (this.#asking = new AbortController())
@@ -169,10 +195,10 @@ class Asking implements Schedule {
       (answer) => () => this.#succeeded(answer),
       (error: unknown) => () => this.#failed(error),
     )
+    const wait = this.#stopped.signal.aborted ? Infinity : await settle()
     this.#asking = undefined
-    if (this.#stopped.signal.aborted) return
-    this.#arm(settle())
-    if (this.#hinted) this.refresh()
+    if (wait < Infinity) this.#arm(wait)
+    if (this.#hinted) this.#hint()
   }
 
   /** One question, over when the timeout is even if the discovery never settles. */
@@ -200,33 +226,36 @@ class Asking implements Schedule {
   }
 
   /** Takes an answer over; how long it is good for. */
-  #succeeded({ backends, rejected = [], freshForMs }: Answer): number {
-    const { intervalMs, name } = this.#settings
-    if (this.#failuresInARow > 0)
-      this.#log.info(`${name}: answers again after ${this.#failuresInARow} failures`)
+  async #succeeded({ backends, freshForMs }: Answer): Promise<number> {
+    if (this.#failuresInARow > 0) this.#log.info(`answers again after ${this.#failuresInARow} failures`)
     this.#failuresInARow = 0
     this.#succeededAt = this.#clock.now()
     this.#lastSuccess = this.#clock.date()
-    this.#hand({ backends, rejected })
-    if (intervalMs === 0) return Infinity
-    return Math.max(SHORTEST_MS, Math.min(intervalMs, Math.max(freshForMs ?? intervalMs, HINT_MS)))
+    const heldMs = await this.#roster.answered(backends, this.#askedAt)
+    return Math.min(this.#freshMs(freshForMs), heldMs ?? Infinity)
   }
 
-  /** Applies the failpolicy when failing begins; how long to wait before the next question. */
-  #failed(error: unknown): number {
-    const { name, failpolicy } = this.#settings
+  #freshMs(ttlMs = Infinity): number {
+    const { intervalMs } = this.#settings
+    const intervals = intervalMs > 0 ? Math.max(SHORTEST_MS, intervalMs) : Infinity
+    return Math.min(intervals, Math.max(SHORTEST_TTL_MS, ttlMs))
+  }
+
+  /** How long to wait before the next question. */
+  async #failed(error: unknown): Promise<number> {
     const message = messageOf(error)
     this.#failures++
     this.#lastError = { message, at: this.#clock.date() }
     const wait = this.#backOff(this.#failuresInARow++)
-    if (this.#failuresInARow > 1) return wait
-    const nothing = failpolicy === 'setempty' || this.#lastSuccess === undefined
-    const policy = nothing ? 'there are no backends' : 'the last list stays'
-    this.#log.error(
-      `${name}: ${message}; retrying in ${formatDuration(Math.round(wait))}, ${policy} meanwhile`,
-    )
-    if (failpolicy === 'setempty') this.#hand({ backends: [], rejected: [] })
+    await this.#roster.failed()
+    if (this.#failuresInARow === 1) this.#tellFailure(message, wait)
     return wait
+  }
+
+  #tellFailure(message: string, wait: number): void {
+    const { backends } = this.#roster.status()
+    const policy = backends === 0 ? 'there are no backends' : `the last list of ${backends} stays`
+    this.#log.error(`${message}; retrying in ${formatDuration(Math.round(wait))}, ${policy} meanwhile`)
   }
 
   /** Between a half and the whole of the doubled wait, so that many instances do not ask together. */
@@ -237,17 +266,10 @@ class Asking implements Schedule {
     return Math.max(SHORTEST_MS, whole * (0.5 + this.#clock.random() / 2))
   }
 
-  #hand(listed: Listed): void {
-    this.#revision++
-    this.#backends = listed.backends.length
-    this.#publish(listed)
-  }
-
   #logRejected(rejected: readonly string[]): void {
     if (rejected.length === this.#rejected.length && rejected.every((each, i) => each === this.#rejected[i]))
       return
-    for (const each of rejected.slice(0, LOGGED)) this.#log.warn(`${this.#settings.name}: ${each}`)
-    if (rejected.length > LOGGED)
-      this.#log.warn(`${this.#settings.name}: and ${rejected.length - LOGGED} more`)
+    for (const each of rejected.slice(0, LOGGED)) this.#log.warn(each)
+    if (rejected.length > LOGGED) this.#log.warn(`and ${rejected.length - LOGGED} more`)
   }
 }

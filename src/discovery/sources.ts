@@ -6,9 +6,11 @@ import { inSlices } from '../core/slices.ts'
 import type { Discovery, DiscoveryContext, DiscoveryKind } from './discovery.ts'
 import * as kinds from './kinds.ts'
 import { startSchedule } from './schedule.ts'
-import type { Listed, Publish, Schedule, ScheduleStatus } from './schedule.ts'
+import type { Schedule, ScheduleStatus } from './schedule.ts'
+import type { Listed, Publish } from './roster.ts'
 import { sourcesOf } from './settings.ts'
 import type { DiscoverySettings, SourceSettings } from './settings.ts'
+import type { Keeper, State } from './state.ts'
 
 /** How one source of a server is doing. */
 export interface SourceStatus extends ScheduleStatus {
@@ -21,8 +23,11 @@ export interface SourceStatus extends ScheduleStatus {
 export interface Subscription {
   /** One for each source, in the order of the section. */
   sources(): readonly SourceStatus[]
-  /** Nothing is published to this subscriber any more; the last one to go stops a source. Twice is fine. */
-  cancel(): void
+  /**
+   * Nothing is published to this subscriber any more; the last one to go stops a source. With `forget` nothing
+   * is kept of it for another run. Twice is fine.
+   */
+  cancel(options?: { forget: boolean }): void
 }
 
 /** Who listens to a source. */
@@ -37,6 +42,7 @@ export interface Listener {
 interface Source {
   readonly kind: SourceSettings['kind']
   readonly text: string
+  readonly keeper: Keeper | undefined
   readonly schedule: Schedule
   /** Each subscriber, and the last list it was given. */
   readonly subscribers: Map<Publish, Listed | undefined>
@@ -46,16 +52,19 @@ interface Source {
 /** One source as one server sees it. */
 interface Part {
   status(): SourceStatus
-  cancel(): void
+  cancel(forget: boolean): void
 }
 
 /** The sources in use. One for the process. */
 export class Sources {
   readonly #clock: Clock
+  readonly #state: State | undefined
   readonly #sources = new Map<string, Source>()
 
-  constructor(clock: Clock) {
+  /** Without `state` nothing is kept for another run. */
+  constructor(clock: Clock, state?: State) {
     this.#clock = clock
+    this.#state = state
   }
 
   /** How many different sources are being asked. */
@@ -76,8 +85,8 @@ export class Sources {
         : this.#joinAll(wanted, { name, transport, publish })
     return {
       sources: () => parts.map((part) => part.status()),
-      cancel: () => {
-        for (const part of parts) part.cancel()
+      cancel: ({ forget } = { forget: false }) => {
+        for (const part of parts) part.cancel(forget)
       },
     }
   }
@@ -109,7 +118,7 @@ export class Sources {
     queueMicrotask(() => hand(source, subscriber))
     return {
       status: () => ({ kind: source.kind, source: source.text, ...source.schedule.status() }),
-      cancel: () => this.#leave(key, source, subscriber),
+      cancel: (forget) => this.#leave(key, source, subscriber, forget),
     }
   }
 
@@ -125,6 +134,8 @@ export class Sources {
       source.last = listed
       for (const subscriber of source.subscribers.keys()) hand(source, subscriber)
     }
+    const text = kind.source(settings)
+    const keeper = this.#state?.of(key, text)
     const schedule = startSchedule(
       discovery,
       {
@@ -132,14 +143,22 @@ export class Sources {
         intervalMs: settings.interval,
         timeoutMs: settings.timeout ?? kind.timeoutMs,
         failpolicy: settings.failpolicy,
+        maxStalenessMs: settings.max_staleness,
+        stalePolicy: settings.stale_policy,
+        minBackends: settings.min_backends,
+        maxRemoval: settings.max_removal,
+        removalHoldMs: settings.removal_hold,
+        readmitDelayMs: settings.readmit_delay,
       },
       this.#clock,
       publish,
+      keeper,
     )
-    const { kind: called } = settings
+    void keeper?.load().then((kept) => kept && schedule.restore(kept.backends, kept.ageMs))
     const source: Source = {
-      kind: called,
-      text: kind.source(settings),
+      kind: settings.kind,
+      text,
+      keeper,
       schedule,
       subscribers: new Map(),
       last: undefined,
@@ -148,9 +167,10 @@ export class Sources {
     return source
   }
 
-  #leave(key: string, source: Source, subscriber: Publish): void {
+  #leave(key: string, source: Source, subscriber: Publish, forget: boolean): void {
     if (!source.subscribers.delete(subscriber) || source.subscribers.size > 0) return
     source.schedule.stop()
+    if (forget) source.keeper?.forget()
     this.#sources.delete(key)
   }
 }
@@ -172,7 +192,7 @@ async function union(lists: readonly (Listed | undefined)[]): Promise<Listed> {
     await inSlices(listed.backends, (found) => {
       if (!backends.has(found.identity)) backends.set(found.identity, found)
     })
-  return { backends: [...backends.values()], rejected: known.flatMap(({ rejected }) => rejected) }
+  return { backends: [...backends.values()] }
 }
 
 /** Gives a subscriber the last list unless it has left or has that one already. */

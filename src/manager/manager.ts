@@ -67,6 +67,7 @@ export class Manager {
     return this.#change(name, async () => {
       const server = this.#servers.get(name)
       if (!server) return false
+      server.forget()
       await server.stop(0, 'killed')
       this.#servers.delete(name)
       return true

@@ -6,6 +6,7 @@
 import type { Balancer, Electable } from '../balance/balancer.ts'
 import { addressText } from '../core/address.ts'
 import type { Address } from '../core/address.ts'
+import { sameSettings } from '../core/backend.ts'
 import type { Found } from '../core/backend.ts'
 import type { Refusal } from '../core/reasons.ts'
 import { inSlices } from '../core/slices.ts'
@@ -286,15 +287,4 @@ export class Pool {
     this.#groups = [...this.#groups, group].sort((a, b) => a.priority - b.priority)
     return group
   }
-}
-
-function sameSettings(a: Found, b: Found): boolean {
-  if (a === b) return true
-  return (
-    a.weight === b.weight &&
-    a.priority === b.priority &&
-    a.maxConnections === b.maxConnections &&
-    a.sni === b.sni &&
-    a.drain === b.drain
-  )
 }

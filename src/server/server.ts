@@ -17,7 +17,7 @@ import { logger, prefixed } from '../core/log.ts'
 import type { Logger } from '../core/log.ts'
 import type { Ending } from '../core/reasons.ts'
 import { somaxconn } from '../core/somaxconn.ts'
-import type { Listed } from '../discovery/schedule.ts'
+import type { Listed } from '../discovery/roster.ts'
 import type { Sources, SourceStatus, Subscription } from '../discovery/sources.ts'
 import type { Names } from '../dns/names.ts'
 import type { Gate } from '../health/gate.ts'
@@ -203,6 +203,11 @@ export class Server {
     }
     this.#abandon()
     this.#log.info('stopped')
+  }
+
+  /** Nothing of its discovery is kept for another run; it learns of no change any more. */
+  forget(): void {
+    this.#subscription?.cancel({ forget: true })
   }
 
   #abandon(): void {

@@ -346,6 +346,50 @@ t.test(
   },
 )
 
+t.test('discovery tells of each source what it said last, and what of that could not be used', async (t) => {
+  const { call } = await serving(t)
+  const list = { kind: 'static', static_list: ['127.0.0.1:1', 'junk'] }
+  const missing = { kind: 'exec', exec_command: ['/nowhere/list'], interval: '1h' }
+  const posted = { bind: '127.0.0.1:0', discovery: { kind: 'multi', sources: [list, missing] } }
+  t.equal((await call('POST', '/servers/web', posted)).text, 'null')
+  const discovery = async () => JSON.parse((await call('GET', '/servers/web/discovery')).text)
+  await until(async () => (await discovery()).sources[1].failures === 1, 'the failure')
+  const { kind, sources } = await discovery()
+  t.equal(kind, 'multi')
+  t.match(sources[0], {
+    kind: 'static',
+    source: 'static',
+    push: 'none',
+    last_success: /^\d{4}-/,
+    last_error: null,
+    failing: false,
+    asks: 1,
+    failures: 0,
+    revision: 1,
+    backends: 1,
+    restored: false,
+    stale: false,
+    held: null,
+    waiting: 0,
+    rejected: [/^static_list\[1\]: expected/],
+    last_change: {
+      added: { count: 1, first: ['127.0.0.1:1'] },
+      removed: { count: 0, first: [] },
+      changed: { count: 0 },
+    },
+  })
+  t.ok(sources[0].age_seconds >= 0)
+  t.match(sources[1], {
+    source: 'exec /nowhere/list',
+    last_success: null,
+    last_error: { message: 'cannot run /nowhere/list: no such file' },
+    age_seconds: null,
+    failing: true,
+    last_change: null,
+  })
+  t.equal((await call('GET', '/servers/nobody/discovery')).text, 'null')
+})
+
 t.test('statistics count what went through, in the order of gobetween, then by reason', async (t) => {
   const port = await backend(t, 'eight by')
   const list = [`127.0.0.1:${port} weight=2 priority=1`, '[::1]:9 priority=7 max_connections=5']
@@ -514,7 +558,7 @@ t.test('OpenAPI describes every route and what a server takes', async (t) => {
   )
   t.same(routes.sort(), [
     ...['delete /servers/{name}', 'get /', 'get /dump', 'get /ping', 'get /servers', 'get /servers/{name}'],
-    ...['get /servers/{name}/stats', 'post /servers/{name}'],
+    ...['get /servers/{name}/discovery', 'get /servers/{name}/stats', 'post /servers/{name}'],
   ])
   const { schema } = paths['/servers/{name}'].post.requestBody.content['application/json']
   t.match(schema.properties, {

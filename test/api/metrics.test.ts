@@ -98,15 +98,15 @@ t.test('counters tell what went through a server and its backends', async (t) =>
     [`fairlead_backend_refused_connections_total{server="web",backend="${address}"}`]: 0,
     [`fairlead_backend_received_bytes_total{server="web",backend="${address}"}`]: 24,
     [`fairlead_backend_sent_bytes_total{server="web",backend="${address}"}`]: 12,
-    'fairlead_discovery_asks_total{server="web"}': 1,
-    'fairlead_discovery_failures_total{server="web"}': 0,
-    'fairlead_discovery_backends{server="web"}': 1,
-    'fairlead_discovery_rejected{server="web"}': 0,
+    'fairlead_discovery_asks_total{server="web",source="static"}': 1,
+    'fairlead_discovery_failures_total{server="web",source="static"}': 0,
+    'fairlead_discovery_backends{server="web",source="static"}': 1,
+    'fairlead_discovery_rejected{server="web",source="static"}': 0,
     fairlead_health_checks_running: 0,
     [`fairlead_build_info{version="9.8.7",node="${process.versions.node}",plane="portable"}`]: 1,
   }
   for (const [series, value] of Object.entries(expected)) t.equal(values.get(series), value, series)
-  t.ok(values.get('fairlead_discovery_age_seconds{server="web"}')! >= 0)
+  t.ok(values.get('fairlead_discovery_age_seconds{server="web",source="static"}')! >= 0)
   for (const reason of REFUSALS)
     t.ok(values.has(`fairlead_server_refusals_total{server="web",reason="${reason}"}`))
   const ends = ENDINGS.map((reason) =>

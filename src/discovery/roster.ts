@@ -1,0 +1,320 @@
+// What is believed of a source: its answers in, the list that servers use out, and rails between the two.
+//
+//      answer ──► held back? ──► believed ──► waiting? ──► published
+//      failure ─► failpolicy ─► too old? ──────────────────────┘
+
+import type { Found } from '../core/backend.ts'
+import type { Cancel, Clock } from '../core/clock.ts'
+import { formatDuration } from '../core/duration.ts'
+import type { Logger } from '../core/log.ts'
+import { inSlices } from '../core/slices.ts'
+import { difference } from './change.ts'
+import type { Backends, Changed } from './change.ts'
+import { Returns } from './returns.ts'
+
+/** How far a source is trusted. */
+export interface Rails {
+  readonly failpolicy: 'keeplast' | 'setempty'
+  /** A list of a failing source is trusted for this long; 0 is for ever. */
+  readonly maxStalenessMs: number
+  readonly stalePolicy: 'setempty' | 'keeplast'
+  /** An answer that leaves fewer is held; 0 holds none. */
+  readonly minBackends: number
+  /** An answer that drops a larger share of five or more is held; undefined holds none. */
+  readonly maxRemoval: number | undefined
+  readonly removalHoldMs: number
+  /** How long a backend waits from its third return within a minute on; 0 is not at all. */
+  readonly readmitDelayMs: number
+}
+
+/** Shares of fewer backends than this say nothing. */
+const LEAST_TO_SHARE = 5
+
+/** A list, in place of the one before. */
+export interface Listed {
+  readonly backends: readonly Found[]
+}
+
+export type Publish = (listed: Listed) => void
+
+/** Who remembers what was believed last. */
+export interface Memory {
+  keep(backends: readonly Found[]): void
+  /** The same was said again. */
+  confirm(): void
+}
+
+/** Backends whose removal is not believed yet. */
+export interface Held {
+  /** Milliseconds since 1970. */
+  readonly since: number
+  /** How many would go. */
+  readonly backends: number
+}
+
+export interface RosterStatus {
+  /** Lists published. */
+  readonly revision: number
+  /** Backends in the list last published. */
+  readonly backends: number
+  /** The list was kept from an earlier run, and nobody has answered since. */
+  readonly restored: boolean
+  /** The source has failed for longer than `max_staleness`. */
+  readonly stale: boolean
+  readonly held: Held | undefined
+  /** Backends that wait for `readmit_delay`. */
+  readonly waiting: number
+  readonly lastChange: Changed | undefined
+  /** How often each rail held something back. */
+  readonly counts: { readonly held: number; readonly stale: number; readonly readmissions: number }
+}
+
+const NOBODY: Backends = new Map()
+
+export class Roster {
+  readonly #rails: Rails
+  readonly #clock: Clock
+  readonly #publish: Publish
+  readonly #log: Logger
+  readonly #memory: Memory | undefined
+  readonly #returns: Returns
+  readonly #counts = { held: 0, stale: 0, readmissions: 0 }
+  /** Answers are taken over one after another. */
+  #turn: Promise<unknown> = Promise.resolve()
+  #believed: Backends = NOBODY
+  #published: Backends = NOBODY
+  #lastAnswer: readonly Found[] | undefined
+  #answered = false
+  #failing = false
+  #restored = false
+  #stale = false
+  #hold: { readonly began: number; readonly since: number; backends: number } | undefined
+  #trustedAt = 0
+  #staleTimer: Cancel = () => {}
+  #returnTimer: Cancel = () => {}
+  #revision = 0
+  #lastChange: Changed | undefined
+  #stopped = false
+
+  /** `log` is the source's own. `publish` is never called before a method here was. */
+  constructor(rails: Rails, clock: Clock, log: Logger, publish: Publish, memory?: Memory) {
+    this.#rails = rails
+    this.#memory = memory
+    this.#clock = clock
+    this.#log = log
+    this.#publish = publish
+    this.#returns = new Returns(rails.readmitDelayMs)
+  }
+
+  status(): RosterStatus {
+    const hold = this.#hold
+    return {
+      revision: this.#revision,
+      backends: this.#published.size,
+      restored: this.#restored,
+      stale: this.#stale,
+      held: hold && { since: hold.since, backends: hold.backends },
+      waiting: this.#returns.waiting,
+      lastChange: this.#lastChange,
+      counts: this.#counts,
+    }
+  }
+
+  /** A list of an earlier run, `ageMs` old: used until somebody answers, unless it is too old or too late. */
+  restored(backends: readonly Found[], ageMs: number): Promise<void> {
+    return this.#exclusively(async () => {
+      const { maxStalenessMs } = this.#rails
+      if (this.#answered || !this.#showsBelieved() || (maxStalenessMs > 0 && ageMs > maxStalenessMs)) return
+      this.#trustedAt = this.#clock.now() - ageMs
+      this.#restored = true
+      this.#log.info(`${backends.length} backends are known from ${formatDuration(Math.round(ageMs))} ago`)
+      await this.#believe(await indexed(backends))
+      if (this.#failing) this.#limitAge()
+    })
+  }
+
+  /**
+   * A good answer to a question asked at `askedAt`. Resolves with how long its removals are still held, in
+   * milliseconds: it is to be asked again then; undefined when nothing is held.
+   */
+  answered(backends: readonly Found[], askedAt: number): Promise<number | undefined> {
+    return this.#exclusively(async () => {
+      this.#trustedAt = this.#clock.now()
+      this.#staleTimer()
+      const asBefore = this.#answered && !this.#failing && !this.#hold && sameList(backends, this.#lastAnswer)
+      this.#answered = true
+      this.#failing = false
+      this.#restored = false
+      this.#stale = false
+      this.#lastAnswer = backends
+      if (asBefore) return void this.#memory?.confirm()
+      return this.#judge(await indexed(backends), askedAt)
+    })
+  }
+
+  /** A question failed. */
+  failed(): Promise<void> {
+    return this.#exclusively(async () => {
+      if (this.#failing) return
+      this.#failing = true
+      if (this.#showsBelieved()) return this.#limitAge()
+      this.#restored = false
+      await this.#hand(NOBODY)
+    })
+  }
+
+  /** Publishes nothing any more. */
+  stop(): void {
+    this.#stopped = true
+    this.#staleTimer()
+    this.#returnTimer()
+  }
+
+  #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work)
+    this.#turn = done.catch(() => {})
+    return done
+  }
+
+  async #judge(answer: Backends, askedAt: number): Promise<number | undefined> {
+    const before = this.#believed
+    const held = await this.#rail(answer, askedAt)
+    if (await difference(before, this.#believed, 0)) this.#memory?.keep([...this.#believed.values()])
+    else this.#memory?.confirm()
+    return held
+  }
+
+  async #rail(answer: Backends, askedAt: number): Promise<number | undefined> {
+    const missing = await missingFrom(answer, this.#believed)
+    const why = this.#objection(answer.size, missing.length)
+    const held = why ? this.#heldMs(why, missing.length, askedAt) : undefined
+    if (held === undefined) {
+      if (this.#hold) this.#log.info(why ? 'the removal is confirmed' : 'the missing backends are back')
+      this.#hold = undefined
+      await this.#believe(answer)
+      return undefined
+    }
+    // What is new or different is used at once: only removals wait.
+    const together = new Map(answer)
+    await inSlices(missing, (found) => void together.set(found.identity, found))
+    await this.#believe(together)
+    return held
+  }
+
+  /** Why so many may not go at once; undefined when they may. */
+  #objection(left: number, missing: number): string | undefined {
+    const { minBackends, maxRemoval } = this.#rails
+    const before = this.#believed.size
+    if (missing === 0) return undefined
+    if (maxRemoval !== undefined && before >= LEAST_TO_SHARE && missing > maxRemoval * before)
+      return `${missing} of ${before} backends are missing in the answer, max_removal allows ${maxRemoval * 100}%`
+    if (left < minBackends && before >= minBackends)
+      return `the answer leaves ${left} of ${before} backends, min_backends is ${minBackends}`
+    return undefined
+  }
+
+  /** How much longer to hold; undefined when the question was asked after the hold. */
+  #heldMs(why: string, missing: number, askedAt: number): number | undefined {
+    const { removalHoldMs } = this.#rails
+    if (!this.#hold) {
+      if (removalHoldMs === 0) return undefined
+      this.#hold = { began: this.#clock.now(), since: this.#clock.date(), backends: missing }
+      this.#counts.held++
+      this.#log.warn(`${why}: they stay for ${formatDuration(removalHoldMs)} and the source is asked again`)
+    }
+    this.#hold.backends = missing
+    const ends = this.#hold.began + removalHoldMs
+    return askedAt >= ends ? undefined : Math.max(0, ends - this.#clock.now())
+  }
+
+  async #believe(next: Backends): Promise<void> {
+    if (this.#rails.readmitDelayMs > 0) this.#damp(next)
+    this.#believed = next
+    await this.#show()
+  }
+
+  /** Notes who went and who came back; those that come back too often wait. */
+  #damp(next: Backends): void {
+    const now = this.#clock.now()
+    const late = this.#returns.note(this.#believed, next, now)
+    for (const identity of late) {
+      this.#counts.readmissions++
+      const delay = formatDuration(this.#rails.readmitDelayMs)
+      this.#log.warn(`${identity} came back for the third time within a minute: it waits for ${delay}`)
+    }
+  }
+
+  /** Publishes what is believed, without those that wait unless they are all there is. */
+  async #show(): Promise<void> {
+    const { waiting } = this.#returns
+    let shown = this.#believed
+    if (waiting > 0 && waiting < shown.size)
+      shown = new Map([...shown].filter(([identity]) => !this.#returns.waits(identity)))
+    await this.#hand(shown)
+    this.#returnTimer()
+    const next = this.#returns.nextMs(this.#clock.now())
+    if (next !== undefined)
+      this.#returnTimer = this.#clock.after(next, () => {
+        this.#returns.release(this.#clock.now())
+        void this.#exclusively(() => (this.#showsBelieved() ? this.#show() : Promise.resolve()))
+      })
+  }
+
+  #showsBelieved(): boolean {
+    return !(this.#failing && this.#rails.failpolicy === 'setempty')
+  }
+
+  /** From now on the list grows old. */
+  #limitAge(): void {
+    const { maxStalenessMs } = this.#rails
+    if (this.#stopped || maxStalenessMs === 0 || this.#believed.size === 0) return
+    const left = this.#trustedAt + maxStalenessMs - this.#clock.now()
+    this.#staleTimer = this.#clock.after(Math.max(0, left), () => void this.#distrust())
+  }
+
+  async #distrust(): Promise<void> {
+    await this.#exclusively(async () => {
+      if (!this.#failing) return
+      const { maxStalenessMs, stalePolicy } = this.#rails
+      this.#stale = true
+      this.#counts.stale++
+      const drop = stalePolicy === 'setempty'
+      const what = drop ? 'there are no backends until it answers' : 'the list stays all the same'
+      this.#log.error(`no good answer for more than ${formatDuration(maxStalenessMs)}: ${what}`)
+      if (!drop) return
+      this.#believed = NOBODY
+      this.#restored = false
+      await this.#hand(NOBODY)
+    })
+  }
+
+  async #hand(next: Backends): Promise<void> {
+    const before = this.#published
+    const change = await difference(before, next, this.#clock.date())
+    const same = !change && this.#revision > 0
+    if (this.#stopped || same) return
+    this.#published = next
+    this.#lastChange = change ?? this.#lastChange
+    this.#revision++
+    this.#publish({ backends: [...next.values()] })
+  }
+}
+
+/** The same descriptions in the same order: readers share those that have not changed. */
+function sameList(a: readonly Found[], b: readonly Found[] | undefined): boolean {
+  return b !== undefined && a.length === b.length && a.every((found, i) => found === b[i])
+}
+
+async function indexed(backends: readonly Found[]): Promise<Backends> {
+  const map = new Map<string, Found>()
+  await inSlices(backends, (found) => void map.set(found.identity, found))
+  return map
+}
+
+async function missingFrom(answer: Backends, before: Backends): Promise<Found[]> {
+  const missing: Found[] = []
+  await inSlices(before.values(), (found) => {
+    if (!answer.has(found.identity)) missing.push(found)
+  })
+  return missing
+}
