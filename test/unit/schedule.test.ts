@@ -56,7 +56,7 @@ function scripted(first: Step) {
     },
     watch(signal, watcher) {
       source.watching = signal
-      source.hint = watcher.hint
+      source.hint = () => watcher.hint()
       source.watcher = watcher
     },
   }
@@ -499,7 +499,7 @@ t.test('a list of an earlier run grows old like any other', async (t) => {
 })
 
 t.test('a watch that is lost is told once, and shown', async (t) => {
-  let status: unknown[] = []
+  const status: unknown[] = []
   const lines = await logged(t, async () => {
     const { source, clock, schedule } = started(lists('a:1'), { intervalMs: 10_000 })
     status.push(schedule.status().push)

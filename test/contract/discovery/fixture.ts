@@ -9,9 +9,9 @@ export type Section = Record<string, unknown>
 export interface Asked {
   readonly section: Section
   /** The question has reached whom it asks. */
-  begun(): boolean
+  readonly begun: () => boolean
   /** Everything the question started is gone. */
-  over(): boolean
+  readonly over: () => boolean
 }
 
 export interface Failing {
@@ -23,31 +23,31 @@ export interface Failing {
 /** Each gives a section for its case; a sentence says why a case does not apply. */
 export interface Fixture {
   /** Lists two backends. */
-  lists(t: Test): Promise<Section>
+  readonly lists: (t: Test) => Promise<Section>
   /** Those two, as `host:port weight`; unset: `a:80 2` and `b:81 1`. */
   readonly listed?: readonly [string, string]
-  empty(t: Test): Promise<Section>
+  readonly empty: (t: Test) => Promise<Section>
   /** Lists the first of the two among two entries that are no backends; what is said of each of those. */
-  garbage(t: Test): Promise<{ section: Section; rejected: readonly [RegExp, RegExp] } | string>
+  readonly garbage: ((t: Test) => Promise<{ section: Section; rejected: readonly [RegExp, RegExp] }>) | string
   /** Every way to fail: an error status, a refused connection, an answer that cannot be read … */
-  fails: ((t: Test) => Promise<readonly Failing[]>) | string
+  readonly fails: ((t: Test) => Promise<readonly Failing[]>) | string
   /** Takes the question and never answers. */
-  hangs: ((t: Test) => Promise<Asked>) | string
+  readonly hangs: ((t: Test) => Promise<Asked>) | string
   /** Begins an answer and goes on with it slowly, for ever. */
-  slow: ((t: Test) => Promise<Asked>) | string
+  readonly slow: ((t: Test) => Promise<Asked>) | string
   /** Answers with more than anybody has backends: refused with a message, soon, whatever the size. */
-  huge: ((t: Test) => Promise<Failing & Pick<Asked, 'over'>>) | string
+  readonly huge: ((t: Test) => Promise<Failing & Pick<Asked, 'over'>>) | string
   /** Lists the two, and a third, `c:82` or alike, after `change`; the watch is told of it. */
-  changes: ((t: Test) => Promise<Changing>) | string
+  readonly changes: ((t: Test) => Promise<Changing>) | string
   /** Sections that are wrong: the keys with their wrong values, each of which must be named. */
   readonly wrong: Section
 }
 
 export interface Changing {
   readonly section: Section
-  change(): Promise<void> | void
+  readonly change: () => Promise<void> | void
   /** Cuts the connection that tells of changes; new ones are let in. */
-  cut?(): Promise<void> | void
+  readonly cut?: () => Promise<void> | void
   /** No connection of a watch is open. */
-  over(): boolean
+  readonly over: () => boolean
 }
