@@ -181,7 +181,7 @@ export function createDiscovery(settings: SourceSettings, context: DiscoveryCont
 }
 
 function kindOf({ kind }: SourceSettings): DiscoveryKind {
-  return kinds[kind] as unknown as DiscoveryKind
+  return kinds[kind]
 }
 
 /** The lists as one, in slices. */

@@ -247,7 +247,7 @@ t.test('exec: a descendant that holds the output does not keep it waiting', asyn
   const began = performance.now()
   const { backends } = await ask(held)
   t.equal(backends.length, 1)
-  t.ok(performance.now() - began < 5_000)
+  t.ok(performance.now() - began < 30_000, 'it would hold the output for a minute')
   await until(() => hasEnded(join(dir, 'child')), 'the descendant’s end')
 })
 
