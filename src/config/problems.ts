@@ -99,7 +99,8 @@ function expectation(issue: z.core.$ZodIssue): string {
 function got(input: unknown, path: Path): string {
   const key = path.findLast((part) => typeof part === 'string') ?? ''
   const value = valueAt(input, path)
-  return isSecret(key) && value !== undefined ? 'a value that is not shown' : valueText(value)
+  const isHidden = isSecret(key) || path.some((part) => SECRETS.test(String(part)))
+  return isHidden && value !== undefined ? 'a value that is not shown' : valueText(value)
 }
 
 function valueAt(input: unknown, path: Path): unknown {

@@ -123,6 +123,7 @@ function typeOf(schema: Schema): string {
   if (inside instanceof z.core.$ZodBoolean) return 'true or false'
   if (itemsOf(schema)) return 'list of tables'
   if (inside instanceof z.core.$ZodArray || inside instanceof z.core.$ZodTuple) return 'list of strings'
+  if (inside instanceof z.core.$ZodRecord) return 'table of strings'
   if (!(inside instanceof z.core.$ZodUnion)) return 'string'
   if (inside._zod.def.options.some((each) => each instanceof z.core.$ZodArray))
     return 'string or list of strings'

@@ -1,8 +1,10 @@
-// Runs a program to its end: no shell, its own process group, bounded output.
+// Runs a program, to its end or for as long as it goes on: no shell, its own process group, bounded output.
 
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import type { Readable } from 'node:stream'
+import { pause } from './clock.ts'
+import type { Clock } from './clock.ts'
 import { messageOf } from './errors.ts'
 
 /** How much of stderr is kept, and how many of its last lines an error shows. */
@@ -12,6 +14,9 @@ const STDERR_LINES = 3
 /** How long something else may hold the output open in silence after the program has ended. */
 const GRACE_MS = 200
 
+/** The output of a program that goes on is read this seldom, so that one that floods it waits, and nobody else. */
+const PACE_MS = 10
+
 /**
  * What the program of `argv` wrote to stdout. Rejects when it cannot be started, ends with another status than
  * 0 or writes more than `maxBytes`; with the signal's reason when that aborts. Whatever is left of its process
@@ -20,11 +25,11 @@ const GRACE_MS = 200
  */
 export async function run(argv: readonly string[], signal: AbortSignal, maxBytes: number): Promise<string> {
   signal.throwIfAborted()
-  const [program, ...args] = argv
-  const child = spawn(program!, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+  const program = argv[0]
+  const child = start(argv)
   const stdout: Buffer[] = []
   let size = 0
-  let stderr = Buffer.alloc(0)
+  let stderr = NOTHING
   let abort = () => {}
   try {
     await new Promise<void>((resolve, reject) => {
@@ -37,7 +42,7 @@ export async function run(argv: readonly string[], signal: AbortSignal, maxBytes
         if (size > maxBytes) reject(new Error(`${program} wrote more than ${maxBytes} bytes`))
       })
       listen(child.stderr, reject, (chunk) => {
-        stderr = Buffer.concat([stderr, chunk]).subarray(-STDERR_BYTES)
+        stderr = lastOf(stderr, chunk)
       })
       ended(child, resolve)
     })
@@ -45,9 +50,61 @@ export async function run(argv: readonly string[], signal: AbortSignal, maxBytes
     signal.removeEventListener('abort', abort)
     dispose(child)
   }
-  const fault = faultOf(child, program!, stderr.toString())
-  if (fault) throw fault
+  if (child.exitCode !== 0) throw new Error(withLast(`${program} ${endOf(child)}`, stderr))
   return Buffer.concat(stdout).toString()
+}
+
+/**
+ * Runs the program of `argv` and gives `hear` what it writes to stdout as it comes, in pieces with a wait between
+ * them; a program that writes faster is blocked meanwhile. Never resolves: rejects when the program has ended or
+ * closed its output, with how and the last lines of its stderr; with what `hear` throws; and with the signal's
+ * reason when that aborts. Whatever is left of its process group is then killed.
+ */
+export async function follow(
+  argv: readonly string[],
+  clock: Clock,
+  signal: AbortSignal,
+  hear: (chunk: Buffer) => void,
+): Promise<never> {
+  signal.throwIfAborted()
+  const program = argv[0]!
+  const child = start(argv)
+  const over = new AbortController()
+  let stderr = NOTHING
+  let abort = () => {}
+  const paced = async (output: Output, take: (chunk: Buffer) => void) => {
+    for await (const chunk of (output ?? []) as AsyncIterable<Buffer>) {
+      take(chunk)
+      await pause(clock, PACE_MS, over.signal)
+    }
+  }
+  try {
+    await new Promise<void>((resolve, reject) => {
+      abort = () => reject(signal.reason as Error)
+      signal.addEventListener('abort', abort)
+      const soon = () => void clock.after(GRACE_MS, resolve)
+      child.on('error', (error) => reject(cannotRun(program, error)))
+      child.on('close', resolve).on('exit', soon)
+      paced(child.stdout, hear).then(soon, reject)
+      paced(child.stderr, (chunk) => (stderr = lastOf(stderr, chunk))).catch(reject)
+    })
+  } finally {
+    signal.removeEventListener('abort', abort)
+    over.abort()
+    dispose(child)
+  }
+  throw new Error(withLast(`${program} ${endOf(child)}`, stderr))
+}
+
+function start([program, ...args]: readonly string[]): ChildProcess {
+  return spawn(program!, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+}
+
+const NOTHING: Buffer = Buffer.alloc(0)
+
+/** What is kept of stderr. */
+function lastOf(before: Buffer, chunk: Buffer): Buffer {
+  return Buffer.concat([before, chunk]).subarray(-STDERR_BYTES)
 }
 
 /** Out of descriptors, Node gives the child no streams at all. */
@@ -86,11 +143,15 @@ function killGroup(child: ChildProcess): void {
   }
 }
 
-function faultOf(child: ChildProcess, program: string, stderr: string): Error | undefined {
-  if (child.exitCode === 0) return undefined
-  const how = child.signalCode ? `was ended by ${child.signalCode}` : `exited with status ${child.exitCode}`
-  const said = lastLines(stderr)
-  return new Error(said ? `${program} ${how}: ${said}` : `${program} ${how}`)
+function endOf({ exitCode, signalCode }: ChildProcess): string {
+  if (signalCode) return `was ended by ${signalCode}`
+  return exitCode === null ? 'closed its output' : `exited with status ${exitCode}`
+}
+
+/** A sentence, and the last lines of stderr. */
+function withLast(sentence: string, stderr: Buffer): string {
+  const said = lastLines(stderr.toString())
+  return said ? `${sentence}: ${said}` : sentence
 }
 
 function lastLines(text: string): string {

@@ -9,7 +9,7 @@ import type { Clock } from '../core/clock.ts'
 import { messageOf } from '../core/errors.ts'
 import { logger } from '../core/log.ts'
 import { inSlices } from '../core/slices.ts'
-import { lineOf, readEntries } from './line.ts'
+import { lineOf, readEntries } from './reading/line.ts'
 
 /** A file is written, and its time set, at most this often. */
 const WRITE_MS = 1_000

@@ -2,7 +2,7 @@
 
 import { texts } from '../core/settings.ts'
 import { discovery } from './discovery.ts'
-import { readEntries } from './line.ts'
+import { readEntries } from './reading/line.ts'
 
 export const staticList = discovery(
   {

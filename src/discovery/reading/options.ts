@@ -1,7 +1,7 @@
 // What the owner of a backend may say of it: weight, priority, limit, name, drain. One reader for backend lines,
 // labels, tags and metadata.
 
-import type { Found } from '../core/backend.ts'
+import type { Found } from '../../core/backend.ts'
 
 /** The settings of a backend that its source may give. */
 export type Options = Partial<Omit<Found, 'address' | 'identity'>>
@@ -52,7 +52,7 @@ export function labelOptions(labels: Iterable<readonly [name: string, value: str
     if (name === undefined) continue
     const option = optionOf(name)
     const read = option ? readOption(option, value.trim()) : { expected: '' }
-    if (!option) wrong.push(`${label}: expected one of ${OPTION_NAMES.join(', ')}`)
+    if (!option) wrong.push(`${label.slice(0, 80)}: expected one of ${OPTION_NAMES.join(', ')}`)
     else if (typeof read === 'object') wrong.push(`${label}: expected ${read.expected}, got ${quote(value)}`)
     else options[option] = read
   }

@@ -1,14 +1,15 @@
 // Backend lines: "host:port weight=1 priority=1 max_connections=0 sni=name drain=false", read into what they describe.
 
-import { addressText, parseBackendAddress } from '../core/address.ts'
-import { found } from '../core/backend.ts'
-import type { Found } from '../core/backend.ts'
-import { inSlices } from '../core/slices.ts'
-import type { Answer } from './discovery.ts'
+import { addressText, parseBackendAddress } from '../../core/address.ts'
+import { found } from '../../core/backend.ts'
+import type { Found } from '../../core/backend.ts'
+import { inSlices } from '../../core/slices.ts'
+import type { Answer } from '../discovery.ts'
 import { optionOf, OPTION_NAMES, quote, readOption } from './options.ts'
+import { Rejects } from './rejects.ts'
 
-/** Rejected entries that are named one by one; the rest is counted. */
-const NAMED = 100
+/** No backend needs a longer line, in characters. */
+export const LONGEST_LINE = 4096
 
 const OPTIONS = OPTION_NAMES.map((name) => `${name}=`).join(', ')
 
@@ -46,18 +47,20 @@ export function lineOf({ address, weight, priority, maxConnections, sni, drain }
 }
 
 /** Reads texts of backend lines, one after another. */
-export type ReadLines = (text: string) => Promise<Answer>
+export type ReadLines = (lines: Iterable<string>) => Promise<Answer>
 
 /** A reader of texts that change little: a line it has read the last time is not read again. */
 export function lineReader(): ReadLines {
   const lines = new Lines()
-  return (text) => lines.read(text.split('\n'), (index) => `line ${index + 1}`)
+  return (text) => lines.read(text, (index) => `line ${index + 1}`)
 }
 
 /** Reads entries that are a backend line each; `place` names the one that is rejected. */
 export function readEntries(entries: readonly string[], place: (index: number) => string): Promise<Answer> {
   return new Lines().read(entries, place)
 }
+
+const TOO_LONG = { wrong: `expected at most ${LONGEST_LINE} characters` }
 
 /** What was read of a text, and by which reading last. */
 interface Line {
@@ -82,29 +85,27 @@ class Lines {
   #reading = 0
 
   /** In slices. Blank entries are skipped, and the later of two equal backends counts. */
-  async read(entries: readonly string[], place: (index: number) => string): Promise<Answer> {
+  async read(entries: Iterable<string>, place: (index: number) => string): Promise<Answer> {
     const reading = ++this.#reading
     const backends: Found[] = []
-    const rejected: string[] = []
-    let more = 0
+    const rejects = new Rejects()
     let index = -1
     await inSlices(entries, (entry) => {
       index++
-      if (entry.trim() === '') return
-      const line = this.#lines.get(entry) ?? this.#learn(entry)
-      if ('wrong' in line)
-        return rejected.length < NAMED ? rejected.push(`${place(index)}: ${line.wrong}`) : more++
+      const line = entry.length > LONGEST_LINE ? TOO_LONG : (this.#lines.get(entry) ?? this.#learn(entry))
+      if (line === undefined) return
+      if ('wrong' in line) return rejects.add(`${place(index)}: ${line.wrong}`)
       line.reading = reading
       if (line.place.reading !== reading) line.place.index = backends.length
       line.place.reading = reading
       backends[line.place.index] = line.found
     })
-    if (more > 0) rejected.push(`and ${more} more`)
     await this.#forget(reading)
-    return { backends, rejected }
+    return { backends, rejected: rejects.list() }
   }
 
-  #learn(entry: string): Line | { readonly wrong: string } {
+  #learn(entry: string): Line | { readonly wrong: string } | undefined {
+    if (entry.trim() === '') return undefined
     const found = readLine(entry)
     if ('wrong' in found) return found
     let place = this.#places.get(found.identity)
