@@ -46,16 +46,13 @@ t.test('region-entrypoints', async (t) => {
     for (let i = 0; i < 5; i++) t.equal(await greeting(t, { port }), 'host1')
   })
 
-  t.test('a name that is taken, a wrong body and a kind to come leave the rest as it is', async (t) => {
+  t.test('a name that is taken, a wrong body and an unknown kind leave the rest as it is', async (t) => {
     t.match(await api('POST', '/servers/r1nginx', body), { status: 409, body: /already exists/ })
     t.match(await api('POST', '/servers/r2nginx', body.replace('"0",', '"0"')), { status: 400 })
-    const docker = {
-      ...JSON.parse(body),
-      discovery: { kind: 'docker', docker_endpoint: 'http://127.0.0.1:2377' },
-    }
-    t.match(await api('POST', '/servers/r2nginx', { ...docker, bind: '127.0.0.1:0' }), {
+    const unknown = { ...JSON.parse(body), bind: '127.0.0.1:0', discovery: { kind: 'dockers' } }
+    t.match(await api('POST', '/servers/r2nginx', unknown), {
       status: 409,
-      body: /docker/,
+      body: /servers\.r2nginx\.discovery\.kind: expected one of .*docker.*, got "dockers"/,
     })
     t.same(Object.keys((await api('GET', '/servers')).body), ['r1nginx'])
     t.equal(await greeting(t, { port }), 'host1')
