@@ -2,7 +2,12 @@
 # Installs the Debian packages that tests or benchmarks use. Needs root. Usage: scripts/debian.sh test|bench
 set -eu
 case "${1-}" in
-  test) packages='curl jq openssl prometheus' ;;
+  test)
+    packages='curl jq openssl prometheus'                             # the API, examples, metrics
+    packages="$packages docker.io iproute2 busybox-static"            # scripts/components/docker.sh
+    packages="$packages lxd lxd-client dnsmasq-base"                  # lxd.sh
+    packages="$packages knot unbound"                                 # dns.sh
+    ;;
   bench) packages='haproxy nginx-light libnginx-mod-stream wrk' ;;
   *) echo "usage: $0 test|bench" >&2; exit 2 ;;
 esac

@@ -3,6 +3,7 @@
 export { consul } from './consul.ts'
 export { docker } from './docker.ts'
 export { exec } from './exec.ts'
+export { file } from './file.ts'
 export { json } from './json.ts'
 export { lxd } from './lxd.ts'
 export { plaintext } from './plaintext.ts'

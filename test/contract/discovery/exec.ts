@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { hasEnded, script } from '../../support/scripts.ts'
@@ -15,7 +15,8 @@ async function staying(t: Test, first: string): Promise<Asked> {
   const dir = t.testdir()
   return {
     section: command(dir, `${first} sleep 60 & echo $! > $dir/child; echo $$ > $dir/self; wait`),
-    begun: () => existsSync(join(dir, 'self')),
+    // A file is there before what is written to it.
+    begun: () => existsSync(join(dir, 'self')) && readFileSync(join(dir, 'self')).length > 0,
     over: () => hasEnded(join(dir, 'self')) && hasEnded(join(dir, 'child')),
   }
 }
