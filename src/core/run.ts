@@ -119,9 +119,16 @@ function listen(output: Output, failed: (error: Error) => void, data: (chunk: Bu
 function ended(child: ChildProcess, done: () => void): void {
   child.on('close', done)
   child.on('exit', () => {
+    let heard = false
+    child.stdout?.on('data', () => (heard = true))
     // After a stall of ours the timer is first to run; the output that came meanwhile is read before the next turn.
-    const silence = setTimeout(() => setImmediate(done), GRACE_MS)
-    child.stdout?.on('data', () => silence.refresh())
+    const judge = () => setImmediate(() => (heard ? wait() : done()))
+    let silence: NodeJS.Timeout
+    const wait = () => {
+      heard = false
+      silence = setTimeout(judge, GRACE_MS)
+    }
+    wait()
     child.on('close', () => clearTimeout(silence))
   })
 }

@@ -9,6 +9,7 @@ import type { Manager } from '../../src/manager/manager.ts'
 import { backend, deafBackend, met, visit } from '../support/ends.ts'
 import type { Backend } from '../support/ends.ts'
 import { backendStats, logged, serving, statsOf, statsUntil } from '../support/observed.ts'
+import { place } from '../support/place.ts'
 import { portOf, running } from '../support/running.ts'
 import { hasEnded, script } from '../support/scripts.ts'
 import { folder } from '../support/folder.ts'
@@ -45,7 +46,7 @@ async function visitors(t: Test, manager: Manager, count: number, localAddress?:
 /** A list of backend lines in a file, discovered by a program every 50 ms. */
 function listed(t: Test, lines: readonly string[]) {
   const path = join(folder(t), 'backends')
-  const write = (now: readonly string[]) => writeFileSync(path, now.join('\n') + '\n')
+  const write = (now: readonly string[]) => place(path, now.join('\n') + '\n')
   write(lines)
   return { write, discovery: { kind: 'exec', exec_command: ['cat', path], interval: '50ms' } }
 }
@@ -457,7 +458,7 @@ for (const [failpolicy, expected] of [
     async (t) => {
       const [a, b] = await named(t, 'a', 'b')
       const dir = folder(t)
-      writeFileSync(join(dir, 'out'), `${a!.address}\n`)
+      place(join(dir, 'out'), `${a!.address}\n`)
       const body = 'if [ -e $dir/fail ]; then touch $dir/failed; echo broken >&2; exit 3; fi; cat $dir/out'
       const exec_command = [script(dir, 'backends', body)]
       const discovery = { kind: 'exec', exec_command, interval: '50ms', failpolicy }
@@ -465,9 +466,9 @@ for (const [failpolicy, expected] of [
       const log = logged(t)
       await manager.create('web', serving([], { discovery }))
       await statsUntil(manager, 'the first list', ({ backends }) => backends.length === 1)
-      writeFileSync(join(dir, 'out'), `${b!.address}\n`)
+      place(join(dir, 'out'), `${b!.address}\n`)
       await until(async () => (await met(t, portOf(manager, 'web'))) === 'b', 'the second list')
-      writeFileSync(join(dir, 'out'), `${a!.address}\n`)
+      place(join(dir, 'out'), `${a!.address}\n`)
       await until(async () => (await met(t, portOf(manager, 'web'))) === 'a', 'the third list')
       writeFileSync(join(dir, 'fail'), '')
       await until(async () => /broken/.test(await log()), 'the failure in the log')

@@ -9,6 +9,7 @@ import type { DiscoverySettings } from '../../src/discovery/settings.ts'
 import { Sources } from '../../src/discovery/sources.ts'
 import { State } from '../../src/discovery/state.ts'
 import { FakeClock } from '../support/clock.ts'
+import { place } from '../support/place.ts'
 import { running } from '../support/running.ts'
 import { script } from '../support/scripts.ts'
 import { until } from '../support/until.ts'
@@ -44,7 +45,7 @@ const identities = (list: unknown) => (list as { identity: string }[]).map(({ id
 t.test('the last good list survives a restart, until the source answers', async (t) => {
   const dir = t.testdir()
   const { section, list } = listing(dir)
-  writeFileSync(list, 'a:1 weight=2 priority=3 max_connections=4 sni=x drain=true\nb:1\n[::1]:80\nunix:/x\n')
+  place(list, 'a:1 weight=2 priority=3 max_connections=4 sni=x drain=true\nb:1\n[::1]:80\nunix:/x\n')
 
   const state = new State(join(dir, 'state'), realClock)
   const first = subscribed(new Sources(realClock, state), section)
@@ -61,7 +62,7 @@ t.test('the last good list survives a restart, until the source answers', async 
   await until(() => second.status().failures > 0)
   t.equal(second.lists.length, 1, 'a failure leaves it')
 
-  writeFileSync(list, 'c:1\n')
+  place(list, 'c:1\n')
   await until(() => second.lists.length === 2)
   t.same(identities(second.lists[1]), ['c:1'])
   t.equal(second.status().restored, false)
@@ -73,7 +74,7 @@ t.test('the last good list survives a restart, until the source answers', async 
 t.test('what setempty publishes while a source fails is not what is kept', async (t) => {
   const dir = t.testdir()
   const { section, list } = listing(dir, { failpolicy: 'setempty' })
-  writeFileSync(list, 'a:1\n')
+  place(list, 'a:1\n')
   const state = new State(join(dir, 'state'), realClock)
   const { lists, subscription } = subscribed(new Sources(realClock, state), section)
   await until(() => lists.length === 1)
