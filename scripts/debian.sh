@@ -7,6 +7,8 @@ case "${1-}" in
     packages="$packages docker.io iproute2 busybox-static"            # scripts/components/docker.sh
     packages="$packages lxd lxd-client dnsmasq-base"                  # lxd.sh
     packages="$packages knot unbound"                                 # dns.sh
+    packages="$packages redis-server postgresql mariadb-server-core"  # checks.sh
+    packages="$packages slapd opensmtpd nginx"
     ;;
   bench) packages='haproxy nginx-light libnginx-mod-stream wrk' ;;
   *) echo "usage: $0 test|bench" >&2; exit 2 ;;

@@ -6,7 +6,7 @@ import type { Socket } from 'node:net'
 import { isUnix } from '../core/address.ts'
 import type { Address } from '../core/address.ts'
 import { messageOf } from '../core/errors.ts'
-import { healthy, unhealthy } from './check.ts'
+import { unhealthy } from './check.ts'
 import type { Result, Target } from './check.ts'
 
 /** Endpoints of one backend that are tried at once; a name with more addresses is judged by the first. */
@@ -25,37 +25,36 @@ const REASONS: Record<string, string> = {
 /** Shortages of this machine: they say nothing about the backend. */
 const OURS = new Set(['EMFILE', 'ENFILE', 'EADDRNOTAVAIL', 'ENOBUFS', 'ENOMEM'])
 
-/** Resolves with why an endpoint is healthy, rejects with why not; closes what it opened when `signal` aborts. */
-export type Attempt = (endpoint: Address, signal: AbortSignal) => Promise<string>
+/** Checks one endpoint; a rejection is why it is unhealthy. Closes what it opened when `signal` aborts. */
+export type Attempt = (endpoint: Address, signal: AbortSignal) => Promise<Result>
 
 /**
  * Tries every endpoint at once: healthy as soon as one is, and the other tries are aborted. Otherwise what the
  * first endpoint gave.
  */
 export async function anyEndpoint(
-  { address, endpoints }: Target,
+  { endpoints }: Target,
   signal: AbortSignal,
   attempt: Attempt,
 ): Promise<Result> {
-  if (!isUnix(address) && address.port === 0) return unknown('its port is the one each client came to')
   signal.throwIfAborted()
   const [only, ...others] = endpoints
   if (!only) return failure(new Error('no address known'))
-  try {
-    return healthy(others.length ? await first(endpoints, signal, attempt) : await attempt(only, signal))
-  } catch (error) {
-    return failure(error)
-  }
+  if (!isUnix(only) && only.port === 0) return unknown('its port is the one each client came to')
+  return others.length ? first(endpoints, signal, attempt) : attempt(only, signal).catch(failure)
 }
 
-async function first(endpoints: readonly Address[], signal: AbortSignal, attempt: Attempt): Promise<string> {
+async function first(endpoints: readonly Address[], signal: AbortSignal, attempt: Attempt): Promise<Result> {
   const over = new AbortController()
   setMaxListeners(TRIED + 1, over.signal)
   signal.addEventListener('abort', () => over.abort(signal.reason), { once: true, signal: over.signal })
+  const tries = endpoints.slice(0, TRIED).map((endpoint) => attempt(endpoint, over.signal).catch(failure))
+  const passed = tries.map(async (each) => {
+    const result = await each
+    return result.status === 'healthy' ? result : Promise.reject(new Error(result.reason))
+  })
   try {
-    return await Promise.any(endpoints.slice(0, TRIED).map((endpoint) => attempt(endpoint, over.signal)))
-  } catch (error) {
-    throw (error as AggregateError).errors[0]
+    return await Promise.any(passed).catch(() => tries[0]!)
   } finally {
     over.abort()
   }
@@ -68,7 +67,13 @@ export function failure(error: unknown): Result {
   // No process could be started; from a unix socket it would mean that the backend accepts no more.
   const noProcess = below === 'EAGAIN'
   if (noProcess || OURS.has(code ?? below ?? '')) return unknown(`out of resources here: ${messageOf(error)}`)
-  return unhealthy(REASONS[code ?? ''] ?? messageOf(error))
+  return unhealthy(REASONS[code ?? ''] ?? handshakeFault(error) ?? messageOf(error))
+}
+
+/** What OpenSSL says, without the place in its source. */
+function handshakeFault(error: unknown): string | undefined {
+  const { code, reason } = error as { code?: string; reason?: string }
+  return code?.startsWith('ERR_SSL_') && reason ? `tls handshake failed: ${reason}` : undefined
 }
 
 export function unknown(reason: string): Result {
@@ -81,18 +86,31 @@ export function destination(endpoint: Address): { path: string } | { host: strin
 }
 
 /**
- * A socket on its way to `endpoint`, destroyed when `signal` aborts. Closing it sends FIN, not RST, as gobetween
- * does: a backend that is only pinged logs no reset.
+ * A socket on its way to `endpoint`, destroyed when `signal` aborts; `ahead` is sent first. Closing it sends FIN,
+ * not RST, as gobetween does: a backend that is only pinged logs no reset.
  */
-export function dial(endpoint: Address, signal: AbortSignal): Socket {
-  return bound(connect({ ...destination(endpoint), autoSelectFamily: false }), signal)
+export function dial(endpoint: Address, signal: AbortSignal, ahead?: Uint8Array): Socket {
+  const socket = bound(connect({ ...destination(endpoint), autoSelectFamily: false }), signal)
+  if (ahead) socket.write(ahead)
+  return socket
 }
 
-/** Destroys `socket` when `signal` aborts. */
+/**
+ * Signals of checks that only wait for a connection to be accepted. Where a check dials several addresses at once
+ * the signal is not its own, and it is never seen as one that only waits.
+ */
+export const dialling = new WeakSet<AbortSignal>()
+
+/** Destroys `socket` when `signal` aborts. Its errors never go unheard. */
 export function bound<S extends Socket>(socket: S, signal: AbortSignal): S {
+  socket.on('error', () => {})
   const abort = () => void socket.destroy(signal.reason as Error)
   if (signal.aborted) abort()
   signal.addEventListener('abort', abort, { once: true })
+  if (socket.connecting) {
+    dialling.add(signal)
+    socket.once('connect', () => dialling.delete(signal))
+  }
   socket.once('close', () => signal.removeEventListener('abort', abort))
   return socket
 }

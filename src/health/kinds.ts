@@ -1,6 +1,15 @@
 // Every health check a config may name. A new one is a file beside this and a line here.
 
+export { agent } from './agent.ts'
+export { dns } from './dns.ts'
 export { exec } from './exec.ts'
+export { http, https } from './http.ts'
+export { ldap } from './ldap.ts'
+export { mysql } from './mysql.ts'
 export { none } from './none.ts'
 export { ping } from './ping.ts'
+export { postgres } from './postgres.ts'
 export { probe } from './probe.ts'
+export { redis } from './redis.ts'
+export { smtp } from './smtp.ts'
+export { tls } from './tls.ts'

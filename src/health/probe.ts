@@ -1,30 +1,33 @@
 // Healthy when it answers what is expected to what is sent, over TCP, TLS or UDP.
 
-import { createSocket } from 'node:dgram'
 import { isIP } from 'node:net'
-import type { Socket } from 'node:net'
-import { connect as connectTls } from 'node:tls'
-import { RE2JS } from 're2js'
 import { isUnix } from '../core/address.ts'
 import type { Address } from '../core/address.ts'
 import type { Problem } from '../core/errors.ts'
-import { count, name, oneOf } from '../core/settings.ts'
+import { count, oneOf, text } from '../core/settings.ts'
 import type { Settings } from '../core/settings.ts'
-import { check } from './check.ts'
-import { anyEndpoint, bound, destination, dial } from './dial.ts'
+import { check, healthy } from './check.ts'
+import { anyEndpoint, dial } from './dial.ts'
 import { unescapeGo } from './escapes.ts'
-
-/** The longest answer a regular expression may be asked to look at. */
-const LONGEST = 65_536
+import { compiled, exactly } from './expects.ts'
+import { script, stepsOf } from './script.ts'
+import { dialSecure } from './secure.ts'
+import { LONGEST, converse, converseByDatagrams } from './talk.ts'
+import type { Expect, Step } from './talk.ts'
+import { headerOf, where } from './where.ts'
 
 const ESCAPED = String.raw`text with Go escapes, such as "PING\r\n"`
 
 const settings = {
+  ...where,
   probe_protocol: oneOf(['tcp', 'udp', 'tls']).describe('How the backend is spoken to.'),
-  probe_send: name()
+  probe_send: text()
     .refine((text) => unescapeGo(text) !== undefined, { error: ESCAPED })
+    .optional()
     .describe('What is sent, with the escapes of Go such as \\r\\n and \\x00.'),
-  probe_recv: name().describe('What must come back: text with the escapes of Go, or a regular expression.'),
+  probe_recv: text()
+    .optional()
+    .describe('What must come back: text with the escapes of Go, or a regular expression.'),
   probe_strategy: oneOf(['starts_with', 'regexp'])
     .default('starts_with')
     .describe(
@@ -36,37 +39,45 @@ const settings = {
     .describe(
       'Bytes to read before the regular expression looks at them; only for regexp, and needed there.',
     ),
+  probe_steps: script()
+    .optional()
+    .describe(
+      'Instead of probe_send and probe_recv, a list of { send } and { expect, strategy }, where strategy is starts_with, contains or regexp.',
+    ),
 }
 
 type ProbeSettings = Settings<typeof settings>
 
-/** How many bytes are read, and whether they are the right ones. */
-interface Expected {
-  readonly length: number
-  matches(answer: Buffer): boolean
-}
-
-type Exchange = (endpoint: Address, name: string, signal: AbortSignal) => Promise<Buffer>
-
 export const probe = check({ settings, conflicts }, (settings) => {
-  const send = unescapeGo(settings.probe_send)!
-  const expected = expectedOf(settings)
-  const exchange = EXCHANGES[settings.probe_protocol](send, expected.length)
+  const steps = settings.probe_steps ? stepsOf(settings.probe_steps) : exchange(settings)
+  const talk = TALKS[settings.probe_protocol](steps, headerOf(settings))
   return {
     run(target, signal) {
       const host = isUnix(target.address) ? '' : target.address.host
-      return anyEndpoint(target, signal, async (endpoint, signal) => {
-        const answer = await exchange(endpoint, host, signal)
-        if (expected.matches(answer)) return `answered ${shown(answer)}`
-        throw new Error(`answered ${shown(answer)}`)
-      })
+      return anyEndpoint(target, signal, async (endpoint, signal) =>
+        healthy(await talk(endpoint, host, signal)),
+      )
     },
   }
 })
 
-function conflicts({ probe_strategy, probe_recv, probe_recv_len }: ProbeSettings): readonly Problem[] {
+function conflicts(settings: ProbeSettings): readonly Problem[] {
   const problems: Problem[] = []
   const expect = (path: string, message: string) => problems.push({ path, message })
+  const { probe_strategy, probe_send, probe_recv, probe_recv_len, probe_steps } = settings
+  if (settings.probe_protocol === 'udp' && settings.check_proxy_protocol !== undefined)
+    expect('check_proxy_protocol', 'nothing, since probe_protocol is udp')
+  if (probe_steps) {
+    // Empty ones are what the REST API shows of a probe without them.
+    const [instead] = (['probe_send', 'probe_recv'] as const).filter((key) => settings[key])
+    if (instead) expect('probe_steps', `nothing, since there is ${instead}`)
+    return problems
+  }
+  if (!probe_send) expect('probe_send', unwritten(probe_send))
+  if (!probe_recv) {
+    expect('probe_recv', unwritten(probe_recv))
+    return problems
+  }
   if (probe_strategy === 'starts_with') {
     if (probe_recv_len > 0)
       expect('probe_recv_len', 'nothing: starts_with reads as much as probe_recv is long')
@@ -78,87 +89,37 @@ function conflicts({ probe_strategy, probe_recv, probe_recv_len }: ProbeSettings
   return problems
 }
 
-function expectedOf({ probe_strategy, probe_recv, probe_recv_len }: ProbeSettings): Expected {
-  if (probe_strategy === 'starts_with') {
-    const bytes = unescapeGo(probe_recv)!
-    return { length: bytes.length, matches: (answer) => answer.equals(bytes) }
-  }
-  const pattern = compiled(probe_recv)!
-  // A character a byte, so that a pattern such as \xff can speak of any byte.
-  return { length: probe_recv_len, matches: (answer) => pattern.matcher(answer.toString('latin1')).find() }
+function unwritten(text: string | undefined): string {
+  return text === undefined ? 'a string' : 'a string that is not empty'
 }
 
-const EXCHANGES: Record<ProbeSettings['probe_protocol'], (send: Uint8Array, length: number) => Exchange> = {
-  tcp: (send, length) => (endpoint, _name, signal) => talk(dial(endpoint, signal), 'connect', send, length),
-  tls: (send, length) => (endpoint, name, signal) => {
-    const servername = isIP(name) ? '' : name
+function exchange(settings: ProbeSettings): readonly Step[] {
+  return [{ send: unescapeGo(settings.probe_send!)! }, { expect: expected(settings) }]
+}
+
+/** As many bytes as are asked for, and whether they are the right ones. */
+function expected({ probe_strategy, probe_recv, probe_recv_len }: ProbeSettings): Expect {
+  if (probe_strategy === 'starts_with') {
+    const bytes = unescapeGo(probe_recv!)!
+    return exactly(bytes.length, (answer) => answer.equals(bytes))
+  }
+  const pattern = compiled(probe_recv!)!
+  // A character a byte, so that a pattern such as \xff can speak of any byte.
+  return exactly(probe_recv_len, (answer) => pattern.matcher(answer.toString('latin1')).find())
+}
+
+type Talk = (endpoint: Address, host: string, signal: AbortSignal) => Promise<string>
+
+const TALKS: Record<
+  ProbeSettings['probe_protocol'],
+  (steps: readonly Step[], ahead: Uint8Array | undefined) => Talk
+> = {
+  tcp: (steps, ahead) => (endpoint, _host, signal) => converse(dial(endpoint, signal, ahead), steps),
+  tls: (steps, ahead) => async (endpoint, host, signal) => {
     // Verified against the authorities Node trusts and the configured name, as gobetween does: a backend with
     // a certificate of its own making fails.
-    const options = { ...destination(endpoint), servername, autoSelectFamily: false }
-    return talk(bound(connectTls(options), signal), 'secureConnect', send, length)
+    const servername = isIP(host) ? '' : host
+    return converse(await dialSecure(endpoint, signal, { servername }, ahead), steps)
   },
-  udp: (send, length) => (endpoint, _name, signal) => ask(endpoint, send, length, signal),
-}
-
-/** Sends once `ready` has come and resolves with the first `length` bytes of the answer. */
-function talk(socket: Socket, ready: string, send: Uint8Array, length: number): Promise<Buffer> {
-  return new Promise<Buffer>((resolve, reject) => {
-    const answer = collect(length, resolve)
-    socket.on('error', reject)
-    socket.once(ready, () => socket.write(send))
-    socket.on('data', answer.take)
-    socket.once('end', () => reject(new Error(`closed after ${answer.size()} of ${length} bytes`)))
-    socket.once('close', () => reject(new Error('closed')))
-  }).finally(() => socket.destroy())
-}
-
-/** Sends one datagram and resolves with the first `length` bytes of those that come back. */
-async function ask(
-  endpoint: Address,
-  send: Uint8Array,
-  length: number,
-  signal: AbortSignal,
-): Promise<Buffer> {
-  if (isUnix(endpoint)) throw new Error('a unix socket cannot be probed over udp')
-  signal.throwIfAborted()
-  const socket = createSocket({ type: endpoint.host.includes(':') ? 'udp6' : 'udp4' })
-  const closing = new AbortController()
-  return new Promise<Buffer>((resolve, reject) => {
-    const abort = () => reject(signal.reason as Error)
-    signal.addEventListener('abort', abort, { once: true, signal: closing.signal })
-    socket.on('error', reject)
-    socket.on('message', collect(length, resolve).take)
-    // Connected, so that only the backend is heard and its refusal arrives.
-    socket.once('connect', () => socket.send(send, (error) => error && reject(error)))
-    socket.connect(endpoint.port, endpoint.host)
-  }).finally(() => {
-    closing.abort()
-    socket.close()
-  })
-}
-
-/** Gathers chunks until there are `length` bytes; what is beyond is dropped. */
-function collect(length: number, done: (answer: Buffer) => void) {
-  let answer = Buffer.alloc(0)
-  return {
-    size: () => answer.length,
-    take: (chunk: Buffer) => {
-      answer = Buffer.concat([answer, chunk]).subarray(0, length)
-      if (answer.length === length) done(answer)
-    },
-  }
-}
-
-function compiled(pattern: string): RE2JS | undefined {
-  try {
-    return RE2JS.compile(pattern)
-  } catch {
-    // Any throw is its way to say no.
-    return undefined
-  }
-}
-
-function shown(answer: Buffer): string {
-  const text = answer.subarray(0, 64).toString('latin1')
-  return JSON.stringify(answer.length > 64 ? text + '…' : text)
+  udp: (steps) => (endpoint, _host, signal) => converseByDatagrams(endpoint, steps, signal),
 }

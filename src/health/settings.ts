@@ -2,8 +2,10 @@
 
 import { z } from 'zod'
 import { duration, oneOf, positiveDuration } from '../core/settings.ts'
-import type { Check, CheckKind } from './check.ts'
+import type { Check, CheckKind, Target } from './check.ts'
 import * as kinds from './kinds.ts'
+import { elsewhere } from './where.ts'
+import type { Elsewhere } from './where.ts'
 
 type Kinds = typeof kinds
 export type CheckName = keyof Kinds
@@ -20,6 +22,11 @@ const inARow = () =>
     .default(1)
 
 const common = {
+  interval_down: positiveDuration()
+    .optional()
+    .describe(
+      'The interval while a backend is down, or a check might turn it over; unset is the interval itself.',
+    ),
   timeout: duration()
     .default(0)
     .describe('Longest one check may take; "0" is the interval, but at least 1s.'),
@@ -57,6 +64,15 @@ export type CheckSettings = z.output<typeof checkSettings>
 /** The check a section asks for; undefined when backends are not to be checked. */
 export function createCheck(settings: CheckSettings): Check | undefined {
   return kindOf(settings.kind).create(settings)
+}
+
+/**
+ * `target` with `check_host` and `check_port` in place of its endpoints' own; its `address` stays. Once for all
+ * checks of a target: a kind may remember by the object what was said before.
+ */
+export function checkedAt(settings: CheckSettings, target: Target): Target {
+  const { agent_port, ...rest } = settings as Elsewhere & { readonly agent_port?: number }
+  return elsewhere(agent_port === undefined ? rest : { ...rest, check_port: agent_port }, target)
 }
 
 /** Protocols of servers whose backends a kind can check. */

@@ -1,187 +1,39 @@
-import { execFileSync } from 'node:child_process'
-import { createSocket } from 'node:dgram'
-import { existsSync, readFileSync } from 'node:fs'
-import { createServer } from 'node:net'
-import type { AddressInfo, Server, Socket } from 'node:net'
+import { readFileSync } from 'node:fs'
+import type { AddressInfo, Socket } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
-import type { Test } from 'tap'
 import tls from 'node:tls'
-import type { Address } from '../../src/core/address.ts'
 import { configureLogging } from '../../src/core/log.ts'
 import type { Check, Result, Target } from '../../src/health/check.ts'
 import { unescapeGo } from '../../src/health/escapes.ts'
 import * as kinds from '../../src/health/kinds.ts'
-import { checkSettings, createCheck, protocolsOf } from '../../src/health/settings.ts'
+import { checkSettings, checkedAt, createCheck, protocolsOf } from '../../src/health/settings.ts'
 import type { CheckName } from '../../src/health/settings.ts'
-import { hasEnded, script } from '../support/scripts.ts'
+import { script } from '../support/scripts.ts'
 import { until } from '../support/until.ts'
+import { executing } from './check/exec.ts'
+import type { Case, Fixture, Section } from './check/fixture.ts'
+import { probing } from './check/probe.ts'
+import { at, certificate, local, nobody, speaks, tcp, udp } from './check/servers.ts'
 
 configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
 
-type Section = Record<string, unknown>
+const answers = (...chunks: string[]) => speaks([chunks.join('')])
 
-/** A section and whom it checks. */
-interface Case {
-  section: Section
-  target: Target
-  /** What the reason says. */
-  reason: RegExp
-  /** True when nothing the check began is left. */
-  over?: () => boolean | Promise<boolean>
-  begun?: () => boolean
-}
-
-type Fixture = Record<'passes' | 'fails' | 'refused' | 'hangs', ((t: Test) => Promise<Case>) | string>
-
-const at = (...endpoints: Address[]): Target => ({ address: endpoints[0]!, endpoints })
-const local = (port: number): Address => ({ host: '127.0.0.1', port })
-
-/** A TCP server on a free port that treats each client by `serve`. */
-async function tcp(t: Test, serve: (socket: Socket) => void, where: string | number = 0) {
-  const open = new Set<Socket>()
-  const server: Server = createServer((socket) => {
-    open.add(socket)
-    socket.on('close', () => open.delete(socket))
-    socket.on('error', () => {})
-    serve(socket)
-  })
-  await new Promise<void>((resolve) => {
-    if (typeof where === 'string') server.listen(where, resolve)
-    else server.listen(where, '127.0.0.1', resolve)
-  })
-  t.teardown(() => {
-    for (const socket of open) socket.destroy()
-    server.close()
-  })
-  const { port } = server.address() as AddressInfo
-  return { open, address: local(port), server }
-}
-
-/** A UDP socket on a free port that treats each datagram by `serve`. */
-async function udp(
-  t: Test,
-  serve: (message: string, reply: (text: string) => void) => void,
-): Promise<Address> {
-  const socket = createSocket('udp4')
-  socket.on('message', (message, from) =>
-    serve(message.toString(), (text) => socket.send(text, from.port, from.address)),
-  )
-  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve))
-  t.teardown(() => socket.close())
-  return local(socket.address().port)
-}
-
-/** An address where nobody listens: taken, then given back. */
-async function nobody(t: Test): Promise<Address> {
-  const { address, server } = await tcp(t, () => {})
-  await new Promise((resolve) => server.close(resolve))
-  return address
-}
-
-const answers =
-  (...chunks: string[]) =>
-  (socket: Socket) =>
-    socket.once('data', () => {
-      for (const chunk of chunks) socket.write(chunk)
-    })
-
-const probing = (more: Section = {}): Section => ({
-  probe_protocol: 'tcp',
-  probe_send: 'PING\\r\\n',
-  probe_recv: 'PONG',
-  ...more,
-})
-
-const noTargets = 'it checks nobody'
-
-const fixtures: Record<CheckName, Fixture> = {
-  none: { passes: noTargets, fails: noTargets, refused: noTargets, hangs: noTargets },
-  ping: {
-    async passes(t) {
-      const { address, open } = await tcp(t, (socket) => socket.resume())
-      return { section: {}, target: at(address), reason: /^connected$/, over: () => open.size === 0 }
-    },
-    fails: 'it only asks for a connection',
-    async refused(t) {
-      return { section: {}, target: at(await nobody(t)), reason: /^connection refused$/ }
-    },
-    hangs: 'loopback has no address that stays silent',
-  },
-  exec: {
-    async passes(t) {
-      const path = script(t.testdir(), 'check', 'test "$1:$2:$#" = 10.0.0.1:80:2 && echo up')
-      return {
-        section: executing(path),
-        target: at({ host: '10.0.0.1', port: 80 }),
-        reason: /^printed "up"$/,
-      }
-    },
-    async fails(t) {
-      const path = script(t.testdir(), 'check', 'printf "  down \\n"')
-      return { section: executing(path), target: at(local(80)), reason: /^printed "down"$/ }
-    },
-    async refused(t) {
-      const path = script(t.testdir(), 'check', 'echo up; echo no such table >&2; exit 2')
-      return {
-        section: executing(path),
-        target: at(local(80)),
-        reason: /exited with status 2: no such table$/,
-      }
-    },
-    async hangs(t) {
-      const dir = t.testdir()
-      const path = script(dir, 'check', 'sleep 60 & echo $! > $dir/child; echo $$ > $dir/self; wait')
-      return {
-        section: executing(path),
-        target: at(local(80)),
-        reason: /enough/,
-        begun: () => existsSync(join(dir, 'self')),
-        over: () => hasEnded(join(dir, 'self')) && hasEnded(join(dir, 'child')),
-      }
-    },
-  },
-  probe: {
-    async passes(t) {
-      const { address, open } = await tcp(t, answers('PO', 'NG and more'))
-      const over = () => open.size === 0
-      return { section: probing(), target: at(address), reason: /^answered "PONG"$/, over }
-    },
-    async fails(t) {
-      const { address, open } = await tcp(t, answers('NOPE'))
-      const over = () => open.size === 0
-      return { section: probing(), target: at(address), reason: /^answered "NOPE"$/, over }
-    },
-    async refused(t) {
-      return { section: probing(), target: at(await nobody(t)), reason: /^connection refused$/ }
-    },
-    async hangs(t) {
-      const { address, open } = await tcp(t, (socket) => socket.resume())
-      return {
-        section: probing(),
-        target: at(address),
-        reason: /enough/,
-        begun: () => open.size > 0,
-        over: () => open.size === 0,
-      }
-    },
-  },
-}
-
-function executing(path: string): Section {
-  return { exec_command: path, exec_expected_positive_output: 'up', exec_expected_negative_output: 'down' }
-}
-
-function made(kind: CheckName, section: Section): Check | undefined {
-  return createCheck(checkSettings.parse({ kind, interval: '1s', ...section }))
+/** A check and whom it is to be run against, as a server would have it. */
+function made(kind: CheckName, section: Section, target: Target) {
+  const settings = checkSettings.parse({ kind, interval: '1s', ...section })
+  return { check: createCheck(settings)!, target: checkedAt(settings, target) }
 }
 
 /** What a check finds; a rejection is taken as the monitor takes it. */
 async function found(
   kind: CheckName,
-  { section, target }: Pick<Case, 'section' | 'target'>,
+  one: Pick<Case, 'section' | 'target'>,
+  signal = new AbortController().signal,
 ): Promise<Result> {
-  return await ran(made(kind, section)!, target, new AbortController().signal)
+  const { check, target } = made(kind, one.section, one.target)
+  return await ran(check, target, signal)
 }
 
 function ran(check: Check, target: Target, signal: AbortSignal): Promise<Result> {
@@ -195,48 +47,116 @@ function problems(section: unknown): string[] {
   return (error?.issues ?? []).map(({ path, message }) => `${path.join('.')}: ${message}`)
 }
 
-t.test('every kind has its fixture', async (t) => {
-  t.same(Object.keys(fixtures).sort(), Object.keys(kinds).sort())
-})
+/** A kind without one is a test that fails. */
+async function fixtureOf(kind: CheckName): Promise<Fixture | undefined> {
+  try {
+    return ((await import(`./check/${kind}.ts`)) as { fixture: Fixture }).fixture
+  } catch (error) {
+    t.fail(`${kind} has its fixture`, { error: String(error) })
+    return undefined
+  }
+}
+
+const PROXY = { 1: 'PROXY UNKNOWN\r\n', 2: '\r\n\r\n\0\r\nQUIT\n \0\0\0' }
 
 const STATUS = { passes: 'healthy', fails: 'unhealthy', refused: 'unhealthy' } as const
 
-for (const [kind, fixture] of Object.entries(fixtures) as [CheckName, Fixture][]) {
+/** What nobody's protocol is, and how it ends. */
+const HOSTILE: Record<string, (socket: Socket) => unknown> = {
+  'closes at once': (socket) => socket.end(),
+  resets: (socket) => socket.resetAndDestroy(),
+  'talks nonsense and closes': (socket) => socket.end(Buffer.from('\xff\xfe\0junk\0\0\0\n\r\n', 'latin1')),
+  'never ends': (socket) => {
+    const more = (error?: Error | null) =>
+      void (error || socket.destroyed || socket.write(Buffer.alloc(50_000, 'x'), more))
+    more()
+  },
+  'never ends a line of digits': (socket) => {
+    const more = (error?: Error | null) =>
+      void (error || socket.destroyed || socket.write(Buffer.alloc(50_000, '220-0\n'), more))
+    more()
+  },
+}
+
+for (const kind of Object.keys(kinds) as CheckName[]) {
+  const fixture = await fixtureOf(kind)
+  if (!fixture) continue
+
   for (const what of ['passes', 'fails', 'refused'] as const) {
     const make = fixture[what]
     t.test(`${kind}: ${what}, says why, and leaves nothing open`, async (t) => {
       if (typeof make === 'string') return void t.pass(`does not apply: ${make}`)
-      const one = await make(t)
-      const { status, reason } = await found(kind, one)
-      t.equal(status, STATUS[what])
-      t.match(reason, one.reason)
-      await until(one.over ?? (() => true))
+      const cases = await make(t)
+      if (cases.length === 0) return void t.pass('cannot be tried here')
+      for (const one of cases) {
+        const { status, reason, ...more } = await found(kind, one)
+        t.match(reason, one.reason)
+        t.equal(status, STATUS[what], reason)
+        t.same(more, one.more ?? {})
+        await until(one.over ?? (() => true), `its end after: ${reason}`)
+      }
     })
   }
 
   t.test(`${kind}: settles soon when aborted, and closes what it opened`, async (t) => {
     if (typeof fixture.hangs === 'string') return void t.pass(`does not apply: ${fixture.hangs}`)
-    const { section, target, reason, begun, over } = await fixture.hangs(t)
+    const one = await fixture.hangs(t)
     const aborting = new AbortController()
-    const running = ran(made(kind, section)!, target, aborting.signal)
-    await until(begun!, 'the check')
+    const running = found(kind, one, aborting.signal)
+    await until(one.begun!, 'the check')
     aborting.abort(new Error('enough'))
     const result = await running
     t.equal(result.status, 'unhealthy')
-    t.match(result.reason, reason)
-    await until(over!, 'its end')
+    t.match(result.reason, one.reason)
+    await until(one.over!, 'its end')
   })
 
   t.test(`${kind}: aborted before it begins, it settles`, async (t) => {
     if (typeof fixture.hangs === 'string') return void t.pass(`does not apply: ${fixture.hangs}`)
-    const { section, target } = await fixture.hangs(t)
-    const result = await ran(made(kind, section)!, target, AbortSignal.abort(new Error('enough')))
+    const result = await found(kind, await fixture.hangs(t), AbortSignal.abort(new Error('enough')))
     t.equal(result.status, 'unhealthy')
+  })
+
+  t.test(`${kind}: a hostile peer is not healthy, costs little, and is let go of`, async (t) => {
+    if (typeof fixture.stream === 'string') return void t.pass(`does not apply: ${fixture.stream}`)
+    for (const [how, serve] of Object.entries(HOSTILE)) {
+      const { address, port, open } = await tcp(t, (socket) => void serve(socket.resume()))
+      const { status, reason } = await found(kind, { section: fixture.stream(port), target: at(address) })
+      t.not(status, 'healthy', `${how}: ${reason}`)
+      t.ok(reason.length < 400, `${how}: ${reason}`)
+      await until(() => open.size === 0, `the end of one that ${how}`)
+    }
+  })
+
+  t.test(`${kind}: speaks a PROXY header first when told to`, async (t) => {
+    if (typeof fixture.stream === 'string') return void t.pass(`does not apply: ${fixture.stream}`)
+    for (const [version, header] of Object.entries(PROXY)) {
+      let got = Buffer.alloc(0)
+      const { address, port } = await tcp(t, (socket) =>
+        socket.on('data', (chunk) => {
+          got = Buffer.concat([got, chunk])
+          socket.end()
+        }),
+      )
+      const section = { ...fixture.stream(port), check_proxy_protocol: version }
+      await found(kind, { section, target: at(address) })
+      t.equal(got.subarray(0, header.length).toString('latin1'), header)
+    }
+  })
+
+  t.test(`${kind}: what is wrong in its section is named, key by key`, async (t) => {
+    const { section, keys } = fixture.wrong
+    t.same(
+      problems({ kind, interval: '1s', ...section }).filter((each) => !/^probe_/.test(each)),
+      [],
+    )
+    const named = problems({ kind, interval: '1s', ...section, ...keys }).map((each) => each.split(/[:.]/)[0])
+    t.same([...new Set(named)].sort(), Object.keys(keys).sort())
   })
 }
 
 t.test('none checks nobody, ping and probe of tcp need a stream', async (t) => {
-  t.equal(made('none', {}), undefined)
+  t.equal(createCheck(checkSettings.parse({ kind: 'none' })), undefined)
   t.same(protocolsOf('ping'), ['tcp', 'tls'])
   t.same(protocolsOf('exec'), ['tcp', 'tls', 'udp'])
 })
@@ -285,6 +205,137 @@ t.test('a backend on the client’s own port cannot be dialled, which says nothi
   const result = await found('ping', { section: {}, target: at({ host: '127.0.0.1', port: 0 }) })
   t.match(result, { status: 'unknown', reason: 'its port is the one each client came to' })
 })
+
+t.test(
+  'a check goes where check_host and check_port say, even for a unix socket or the client’s port',
+  async (t) => {
+    const { port } = await tcp(t, answers('PONG'))
+    const moved = { ...probing(), check_port: port }
+    const dead = await nobody(t)
+    for (const address of [dead, { path: '/nowhere' }, { host: '127.0.0.1', port: 0 }])
+      t.match(await found('probe', { section: moved, target: at(address) }), { status: 'healthy' })
+    const target = at({ host: '10.0.0.1', port: 1 }, { host: '10.0.0.2', port: 2 })
+    const elsewhere = { ...moved, check_host: '127.0.0.1' }
+    t.match(await found('probe', { section: elsewhere, target }), { status: 'healthy' })
+    const settings = checkSettings.parse({ kind: 'ping', interval: '1s', check_host: '::1' })
+    t.same(checkedAt(settings, target), { address: target.address, endpoints: [{ host: '::1', port: 1 }] })
+    t.same(checkedAt(settings, at({ path: '/x' })).endpoints, [{ path: '/x' }], 'a path has no port to keep')
+    const unmoved = checkSettings.parse({ kind: 'ping', interval: '1s' })
+    t.equal(checkedAt(unmoved, target), target)
+  },
+)
+
+t.test('agent: what was called down stays down until it is called up', async (t) => {
+  const says = ['down # disk', '75%', 'ready', 'up', '50%']
+  const { port } = await tcp(t, (socket) => socket.resume().end(`${says.shift()}\n`))
+  const { check, target } = made('agent', { agent_port: port }, at(local(1)))
+  const { signal } = new AbortController()
+  t.match(await ran(check, target, signal), { status: 'unhealthy', reason: 'agent says "down # disk"' })
+  t.match(await ran(check, target, signal), {
+    status: 'unhealthy',
+    reason: /# disk/,
+    advice: { share: 0.75 },
+  })
+  t.match(await ran(check, target, signal), { status: 'unhealthy', advice: { drain: false } })
+  t.match(await ran(check, target, signal), { status: 'healthy' })
+  t.match(await ran(check, target, signal), { status: 'healthy', advice: { share: 0.5 } })
+})
+
+t.test('agent: nothing it knows is a check that could not tell', async (t) => {
+  const { port } = await tcp(t, (socket) => socket.resume().end('fine, thanks\n'))
+  const result = await found('agent', { section: { agent_port: port }, target: at(local(1)) })
+  t.same(result, {
+    status: 'unknown',
+    reason: 'agent says "fine, thanks", expected words such as up, down, drain, 75%',
+  })
+})
+
+t.test('agent: it is sent what it is to be sent', async (t) => {
+  let got = ''
+  const { port } = await tcp(t, (socket) =>
+    socket.on('data', (chunk) => {
+      got += chunk.toString()
+      socket.end('up\n')
+    }),
+  )
+  const section = { agent_port: port, agent_send: 'web "1"\\n' }
+  t.match(await found('agent', { section, target: at(local(1)) }), { status: 'healthy' })
+  t.equal(got, 'web "1"\n')
+})
+
+t.test('tls: authorities that cannot be read say nothing of the backend', async (t) => {
+  const section = { tls_verify: true, tls_cacert_path: join(t.testdir(), 'none.pem') }
+  const result = await found('tls', { section, target: at(await nobody(t)) })
+  t.match(result, { status: 'unknown', reason: /^tls_cacert_path: .*no such file/ })
+})
+
+t.test('http: the Host is the backend’s name with the port that is dialled, unless it is set', async (t) => {
+  const hosts: (string | undefined)[] = []
+  const { address, port } = await tcp(t, (socket) =>
+    socket.on('data', (chunk) => {
+      hosts.push(/^Host: (.*)\r$/m.exec(chunk.toString())?.[1])
+      socket.end('HTTP/1.1 200 OK\r\n\r\n')
+    }),
+  )
+  const target = { address: { host: 'web.example', port: 80 }, endpoints: [address] }
+  await found('http', { section: {}, target })
+  await found('http', { section: { http_host: 'other.example' }, target })
+  await found('http', { section: {}, target: { ...target, address: { host: '::1', port } } })
+  t.same(hosts, [`web.example:${port}`, 'other.example', `[::1]:${port}`])
+})
+
+t.test('http: a body that never ends does not matter to who asks for the status only', async (t) => {
+  const { address, open } = await tcp(t, (socket) => {
+    socket.write('HTTP/1.1 200 OK\r\n\r\n')
+    const more = (error?: Error | null) =>
+      void (error || socket.destroyed || socket.write(Buffer.alloc(50_000, 'x'), more))
+    socket.once('data', () => more())
+  })
+  t.match(await found('http', { section: {}, target: at(address) }), { status: 'healthy' })
+  const part = { http_body: 'xxxx', http_status: '200' }
+  t.match(await found('http', { section: part, target: at(address) }), { status: 'healthy' })
+  await until(() => open.size === 0)
+})
+
+t.test('a peer that has one more thing to say, for ever, is not listened to for ever', async (t) => {
+  const sayings: [CheckName, string][] = [
+    ['http', 'HTTP/1.1 100 Continue\r\n\r\n'],
+    ['postgres', 'N\0\0\0\x05\0'],
+    ['mysql', '\x01\0\0\0\xfe'],
+  ]
+  for (const [kind, saying] of sayings) {
+    const begin = kind === 'mysql' ? '\x02\0\0\0\x0a0' : ''
+    const { address, open } = await tcp(t, (socket) => {
+      const more = () =>
+        void (socket.destroyed || socket.write(Buffer.from(saying.repeat(100), 'latin1'), more))
+      socket.once('data', () => more())
+      socket.write(Buffer.from(begin, 'latin1'))
+    })
+    t.match(await found(kind, { section: {}, target: at(address) }), {
+      status: 'unhealthy',
+      reason: / too much /,
+    })
+    await until(() => open.size === 0)
+  }
+})
+
+t.test(
+  'a conversation that is over is ended before it is torn down: what was not read is no reset',
+  async (t) => {
+    const ends: string[] = []
+    const { address } = await tcp(t, (socket) => {
+      socket.on('error', (error: NodeJS.ErrnoException) => ends.push(String(error.code)))
+      socket.on('end', () => ends.push('end'))
+      // More than one read brings, and no more than is drained.
+      socket.once('data', () => socket.write(`HTTP/1.1 200 OK\r\n\r\n${'x'.repeat(100_000)}`))
+    })
+    for (let i = 1; i <= 5; i++) {
+      t.match(await found('http', { section: {}, target: at(address) }), { status: 'healthy' })
+      await until(() => ends.length === i)
+    }
+    t.same(new Set(ends), new Set(['end']))
+  },
+)
 
 t.test('exec: blanks around outputs do not count, on either side', async (t) => {
   const path = script(t.testdir(), 'check', 'echo 1')
@@ -343,7 +394,7 @@ t.test('probe: a regular expression looks at so many bytes, anywhere in them', a
 
 t.test('probe: datagrams are put together, and cut', async (t) => {
   const address = await udp(t, (message, reply) => {
-    if (message !== 'PING\r\n') return
+    if (message.toString() !== 'PING\r\n') return
     reply('PO')
     reply('NG and more')
   })
@@ -361,23 +412,18 @@ t.test('probe: udp to nobody is refused, silence ends when aborted, a unix socke
   let asked = false
   const silent = await udp(t, () => (asked = true))
   const aborting = new AbortController()
-  const running = ran(made('probe', section)!, at(silent), aborting.signal)
+  const running = found('probe', { section, target: at(silent) }, aborting.signal)
   await until(() => asked)
   aborting.abort(new Error('enough'))
   t.match(await running, { status: 'unhealthy', reason: 'enough' })
   t.match(await found('probe', { section, target: at({ path: '/x' }) }), { reason: /unix socket/ })
 })
 
-t.test('probe: a tls backend is verified by its configured name', needsOpenssl(), async (t) => {
-  const dir = t.testdir()
-  const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
-  const request = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=web'.split(
-    ' ',
-  )
-  const names = ['-addext', 'subjectAltName=DNS:web.example', '-keyout', key, '-out', cert]
-  execFileSync('openssl', [...request, ...names], { stdio: 'ignore' })
-  const ca = readFileSync(cert)
-  const server = tls.createServer({ key: readFileSync(key), cert: ca }, answers('PONG'))
+t.test('probe: a tls backend is verified by its configured name', async (t) => {
+  const files = certificate(t, 'web.example')
+  if (!files) return void t.pass('openssl is not installed')
+  const ca = readFileSync(files.cert)
+  const server = tls.createServer({ key: readFileSync(files.key), cert: ca }, answers('PONG'))
   server.on('tlsClientError', () => {})
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.teardown(() => server.close())
@@ -394,27 +440,13 @@ t.test('probe: a tls backend is verified by its configured name', needsOpenssl()
     '../../src/health/probe.ts',
     { 'node:tls': { ...tls, connect } },
   )
-  const trusting = probe.create({
-    probe_protocol: 'tls',
-    probe_send: 'PING',
-    probe_recv: 'PONG',
-    probe_strategy: 'starts_with',
-    probe_recv_len: 0,
-  })!
+  const parsed = checkSettings.parse({ kind: 'probe', interval: '1s', ...section })
+  const trusting = probe.create(parsed as Parameters<typeof probe.create>[0])!
   const { signal } = new AbortController()
   t.match(await ran(trusting, target('web.example'), signal), { status: 'healthy' })
   t.match(await ran(trusting, target('other.example'), signal), { reason: /does not match certificate/ })
   t.match(await ran(trusting, target('127.0.0.1'), signal), { reason: /does not match certificate/ })
 })
-
-function needsOpenssl(): { skip: string | false } {
-  try {
-    execFileSync('openssl', ['version'])
-    return { skip: false }
-  } catch {
-    return { skip: 'openssl is not installed' }
-  }
-}
 
 t.test('a healthcheck section has gobetween’s defaults', async (t) => {
   t.same(checkSettings.parse({ kind: 'none' }), {
@@ -440,7 +472,7 @@ t.test('a healthcheck section has gobetween’s defaults', async (t) => {
 t.test('what is wrong in a healthcheck section is said, unknown kinds first', async (t) => {
   const kindsText = `kind: one of ${Object.keys(kinds).join(', ')}`
   t.same(problems({}), [kindsText])
-  t.same(problems({ kind: 'http', interval: 'x', foo: 1 }), [kindsText])
+  t.same(problems({ kind: 'smoke', interval: 'x', foo: 1 }), [kindsText])
   t.same(problems({ kind: 'ping' }), ['interval: a duration such as "2s"'])
   t.same(problems({ kind: 'ping', interval: '0' }), ['interval: a duration above 0'])
   t.same(problems({ kind: 'ping', interval: '1s', initial_status: 'up', fails: 1.5, passes: 'x' }), [
@@ -449,6 +481,45 @@ t.test('what is wrong in a healthcheck section is said, unknown kinds first', as
     'initial_status: one of healthy, unhealthy',
   ])
   t.same(problems({ kind: 'exec', interval: '1s' }), ['exec_command: a string'])
+})
+
+t.test('a probe has steps, or one exchange', async (t) => {
+  const wrong = (more: Section) => problems({ kind: 'probe', interval: '1s', probe_protocol: 'tcp', ...more })
+  const steps = [{ send: 'a\r\n"' }, { expect: 'b', strategy: 'contains' }]
+  t.same(wrong({ probe_steps: steps }), [])
+  t.same(wrong({}), ['probe_send: a string', 'probe_recv: a string'])
+  t.same(wrong({ probe_steps: steps, probe_send: 'x' }), ['probe_steps: nothing, since there is probe_send'])
+  t.same(wrong({ probe_steps: [{ send: 'a' }] }), ['probe_steps: at least one expect'])
+  t.same(wrong({ probe_steps: [{ expect: '(', strategy: 'regexp' }, { expect: '\\q' }, {}, 'x'] }), [
+    'probe_steps.0.expect: a regular expression (RE2 syntax)',
+    'probe_steps.1.expect: text with Go escapes, such as "OK\\r\\n"',
+    'probe_steps.2: send or expect, one of them',
+    'probe_steps.3: a table with send or expect',
+  ])
+  t.same(wrong({ probe_steps: [{ expect: 'a' }, { send: 'b', strategy: 'regexp' }] }), [
+    'probe_steps.1.strategy: nothing: it belongs to expect',
+  ])
+})
+
+t.test('what is wrong between keys is said', async (t) => {
+  const wrong = (section: Section) => problems({ interval: '1s', ...section })
+  t.same(wrong({ kind: 'agent' }), ['agent_port: a whole number, 1 or more'])
+  t.same(wrong({ kind: 'redis', redis_username: 'x' }), [
+    'redis_password: a string, since there is a redis_username',
+  ])
+  t.same(wrong({ kind: 'tls', tls_cacert_path: '/x' }), ['tls_cacert_path: nothing: tls_verify is false'])
+  t.same(wrong({ kind: 'dns', dns_name: 'x', check_proxy_protocol: '1' }), [
+    'check_proxy_protocol: nothing, since dns_protocol is udp',
+  ])
+  t.same(wrong({ kind: 'http', http_body: 'x', http_body_regexp: 'y', http_method: 'HEAD' }), [
+    'http_body_regexp: nothing, since there is http_body',
+    'http_method: GET or OPTIONS, since a body is expected',
+  ])
+  t.same(wrong({ kind: 'https', http_headers: { host: 'x' } }), ['http_headers: no Host: that is http_host'])
+  for (const good of ['200', '2xx', ' 200-299 ,404', '1XX,5xx'])
+    t.same(wrong({ kind: 'http', http_status: good }), [], good)
+  for (const bad of ['', '20', '600', '200-', '2xx-3xx', '299-200', '200;201'])
+    t.same(wrong({ kind: 'http', http_status: bad }).length, 1, bad)
 })
 
 t.test('what a probe needs depends on its strategy', async (t) => {
