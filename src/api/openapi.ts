@@ -43,21 +43,26 @@ const backend = object(
     }),
     last_check: orNull(object({ at: text, status: text, reason: text, ms: { type: 'number' } })),
     drain: { ...boolean, description: 'takes no new connections' },
+    ejected: { ...boolean, description: 'kept out because of how real clients fared; left out otherwise' },
   },
-  ['max_connections', 'sni'],
+  ['max_connections', 'sni', 'ejected'],
 )
 
-const stats = object({
-  active_connections: integer,
-  rx_total: { ...integer, description: 'bytes from backends to clients' },
-  tx_total: { ...integer, description: 'bytes from clients to backends' },
-  rx_second: integer,
-  tx_second: integer,
-  backends: { type: 'array', items: backend },
-  refusals: counts(REFUSALS),
-  endings: counts(ENDINGS),
-  queued: { ...integer, description: 'clients that wait for a place' },
-})
+const stats = object(
+  {
+    active_connections: integer,
+    rx_total: { ...integer, description: 'bytes from backends to clients' },
+    tx_total: { ...integer, description: 'bytes from clients to backends' },
+    rx_second: integer,
+    tx_second: integer,
+    backends: { type: 'array', items: backend },
+    refusals: counts(REFUSALS),
+    endings: counts(ENDINGS),
+    queued: { ...integer, description: 'clients that wait for a place' },
+    panic: { ...boolean, description: 'all backends are elected, healthy or not; left out otherwise' },
+  },
+  ['panic'],
+)
 
 const names = object({
   count: integer,

@@ -106,6 +106,12 @@ export const SERVER_SERIES: readonly Series<ServerView>[] = [
     help: 'Clients that wait for a place at a backend.',
     value: ({ server }) => server.queued,
   },
+  {
+    name: 'fairlead_server_panic',
+    type: 'gauge',
+    help: '1 while so few backends are healthy that all are elected, else 0.',
+    value: ({ server }) => Number(server.pool.panic),
+  },
 ]
 
 /** One value for each source of a server. */
@@ -213,6 +219,11 @@ export const REASON_SERIES: readonly ByReason[] = [
     help: 'Flows that are over, by reason.',
     values: (server) => server.totals.endings,
   },
+  {
+    name: 'fairlead_server_ejections_total',
+    help: 'Backends ejected because of how their flows fared, by the failure that was one too many.',
+    values: (server) => server.outliers?.ejections ?? {},
+  },
 ]
 
 export const DISTRIBUTIONS: readonly Distribution[] = [
@@ -239,6 +250,25 @@ export const BACKEND_SERIES: readonly Series<BackendView>[] = [
     type: 'gauge',
     help: '1 for a backend that is discovered and passes its checks, else 0.',
     value: ({ backend }) => Number(backend.discovered && backend.healthy),
+  },
+  {
+    name: 'fairlead_backend_ejected',
+    type: 'gauge',
+    help: '1 for a backend that is out because of how its flows fared, else 0.',
+    value: ({ backend }) => Number(backend.ejected),
+  },
+  {
+    name: 'fairlead_backend_ramp',
+    type: 'gauge',
+    help: 'How far a backend has come back since slow_start began for it, 0 to 1.',
+    value: ({ server, backend }) => server.pool.columns.ramp[backend.row],
+  },
+  {
+    // The format knows seconds only: promtool refuses a name that ends in days.
+    name: 'fairlead_backend_certificate_expiry',
+    type: 'gauge',
+    help: 'Days until the certificate ends that the last check of the backend has seen.',
+    value: ({ server, backend }) => server.certificateDays(backend),
   },
   {
     name: 'fairlead_backend_active_connections',

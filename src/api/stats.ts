@@ -1,6 +1,7 @@
 // A server's statistics as the API tells them: gobetween's keys in gobetween's order, then ours.
 
 import { hostText, portText } from '../core/address.ts'
+import { drains } from '../pool/backend.ts'
 import type { Backend } from '../pool/backend.ts'
 import type { Server } from '../server/server.ts'
 import { Chunks } from './chunks.ts'
@@ -21,6 +22,7 @@ export async function addStats(to: Chunks, server: Server): Promise<void> {
     refusals,
     endings,
     queued: server.queued,
+    ...(server.pool.panic && { panic: true }),
   }
   const [before, after] = goJson(around).split(/(?<="backends": )null/)
   to.add(before!)
@@ -38,7 +40,7 @@ export async function statsText(server: Server): Promise<string> {
 }
 
 function backendStats(server: Server, backend: Backend) {
-  const { address, priority, weight, maxConnections, sni, drain } = backend.found
+  const { address, priority, weight, maxConnections, sni } = backend.found
   const { rx, tx, rxSecond, txSecond } = server.pool.traffic.of(backend.row)
   return {
     host: hostText(address),
@@ -49,7 +51,7 @@ function backendStats(server: Server, backend: Backend) {
     ...(sni !== '' && { sni }),
     stats: {
       // A name without addresses answers nobody, whatever the last check said.
-      live: backend.healthy && backend.endpoints.length > 0,
+      live: backend.healthy && !backend.ejected && backend.endpoints.length > 0,
       discovered: backend.discovered,
       total_connections: server.pool.traffic.connects(backend.row),
       active_connections: server.active(backend),
@@ -60,7 +62,8 @@ function backendStats(server: Server, backend: Backend) {
       tx_second: txSecond,
     },
     last_check: lastCheck(server, backend),
-    drain,
+    drain: drains(backend),
+    ...(backend.ejected && { ejected: true }),
   }
 }
 

@@ -1,7 +1,6 @@
 // What a configuration asks for and this release does not have.
 
 import type { Config } from '../config/read.ts'
-import { realClock } from '../core/clock.ts'
 import { UnsupportedError } from '../core/errors.ts'
 import { refuseUnsupported } from '../server/build.ts'
 
@@ -15,7 +14,7 @@ export function idleSections({ profiler, acme }: Config): string[] {
 export function unsupportedServers({ servers }: Config): string[] {
   return [...servers].flatMap(([name, { settings }]) => {
     try {
-      refuseUnsupported(name, settings, realClock)
+      refuseUnsupported(name, settings)
       return []
     } catch (error) {
       if (!(error instanceof UnsupportedError)) throw error

@@ -5,7 +5,7 @@ import { accessSettings } from '../access/settings.ts'
 import * as balancers from '../balance/kinds.ts'
 import { parseBind } from '../core/address.ts'
 import type { Address } from '../core/address.ts'
-import { count, duration, flag, number, oneOf, text, texts } from '../core/settings.ts'
+import { count, duration, flag, number, oneOf, positiveDuration, text, texts } from '../core/settings.ts'
 import type { Shape } from '../core/settings.ts'
 import { discoverySettings } from '../discovery/settings.ts'
 import * as checks from '../health/kinds.ts'
@@ -138,6 +138,45 @@ const proxyProtocol = z.strictObject({
   version: z.enum(['1'], { error: '"1"' }).describe('Version of the PROXY protocol header sent to backends.'),
 })
 
+/** A share of 100; a percentage as text is taken too. */
+const percent = () => {
+  const error = 'a percentage, 0 to 100'
+  return z
+    .union([z.number(), z.string().regex(/^\s*\d+(\.\d+)?\s*%?\s*$/, { error })], { error })
+    .transform((value) => (typeof value === 'string' ? parseFloat(value) : value))
+    .refine((value) => value >= 0 && value <= 100, { error })
+}
+
+/** What real traffic may hold against a backend. */
+export const FAILURES = ['refused', 'timeout', 'reset', 'empty'] as const
+export type Failure = (typeof FAILURES)[number]
+
+const FAILURE = `a list of ${FAILURES.join(', ')}`
+
+const outlier = z.strictObject({
+  consecutive_failures: count(1)
+    .default(5)
+    .describe('Failures in a row, of dials or of flows, after which a backend is ejected.'),
+  failures: z
+    .array(oneOf(FAILURES), { error: FAILURE })
+    .min(1, { error: FAILURE })
+    .default(['refused', 'timeout', 'reset'])
+    .describe(
+      'What counts: refused and timeout are dials; reset and empty are flows whose backend resets them, or ends them though their client sent something, without a byte of its own.',
+    ),
+  ejection_time: positiveDuration()
+    .default(30_000)
+    .describe('How long a backend is out the first time; twice as long the second time in a row, and so on.'),
+  max_ejection_time: positiveDuration().default(300_000).describe('Longest a backend is out at once.'),
+  max_ejected_percent: percent()
+    .prefault(10)
+    .describe(
+      'Most backends out at once, in percent of those discovered; one may be whatever this says but 0.',
+    ),
+})
+
+export type OutlierSettings = z.output<typeof outlier>
+
 /** The keys every kind of balancer owns, side by side in the server's section. */
 const balanceShape: Shape = Object.assign(
   {},
@@ -159,6 +198,15 @@ const serverShape = {
   proxy_protocol: proxyProtocol.optional().describe('Tell backends the address of the client.'),
   discovery: discoverySettings.describe('Which backends exist.'),
   healthcheck: checkSettings.prefault({ kind: 'none' }).describe('Which backends answer.'),
+  slow_start: duration()
+    .default(0)
+    .describe('How long the share of a backend that has come back grows to the whole; "0" is whole at once.'),
+  outlier: outlier.optional().describe('Ejects backends for a while because of how real flows fare.'),
+  panic_threshold: percent()
+    .prefault(0)
+    .describe(
+      'Elects all backends, healthy or not, while fewer percent of them than this are healthy and not ejected; 0 is never.',
+    ),
   on_backend_loss: oneOf(['keep', 'close', 'move'])
     .optional()
     .describe(
@@ -212,6 +260,8 @@ function rules(server: Partial<Parsed>, context: z.core.$RefinementCtx): void {
   if (protocol === 'udp') datagramRules(server, expect)
   if (protocol === 'tcp' || protocol === 'tls') streamRules(server, expect)
   if (protocol === 'tls' && !server.tls) expect(['tls'], 'a table, since protocol is tls')
+  const { ejection_time = 0, max_ejection_time = 0 } = server.outlier ?? {}
+  if (max_ejection_time < ejection_time) expect(['outlier', 'max_ejection_time'], 'ejection_time or longer')
   if (server.proxy_protocol && protocol !== 'tcp')
     expect(['protocol'], '"tcp", since there is a proxy_protocol section')
 }

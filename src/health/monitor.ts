@@ -9,7 +9,8 @@ import { logger } from '../core/log.ts'
 import { inSlices } from '../core/slices.ts'
 import { unhealthy } from './check.ts'
 import type { Check, Result, Target } from './check.ts'
-import type { Gate } from './gate.ts'
+import { dialling } from './dial.ts'
+import type { Gate, Job } from './gate.ts'
 import { Streak } from './streak.ts'
 
 /** A check without a timeout may take as long as the interval, or this long if that is shorter. */
@@ -18,6 +19,12 @@ const LEAST_TIMEOUT_MS = 1_000
 /** A check is late when it begins this long after it was due, or a tenth of the interval if that is longer. */
 const LATE_MS = 100
 
+/** A check whose dial nobody has answered for this long only waits; an answer from anywhere on earth is sooner. */
+const SILENT_MS = 250
+
+/** What has only just passed, as a part of a beat. */
+const JUST = 0.25
+
 export interface MonitorSettings {
   /** Whose backends they are, for the log. */
   readonly name: string
@@ -25,6 +32,8 @@ export interface MonitorSettings {
   readonly check: Check | undefined
   /** Between the beginnings of two checks of one backend. */
   readonly intervalMs: number
+  /** The same while the backend is down, or a check might change what it is. */
+  readonly intervalDownMs: number
   /** Longest one check may take; 0 is the interval, at least a second. */
   readonly timeoutMs: number
   /** Consecutive results it takes to flip, at least 1. */
@@ -42,9 +51,17 @@ export interface LastCheck {
   readonly reason: string
   /** How long it took. */
   readonly ms: number
+  /** When the certificate last seen ends, milliseconds since 1970. */
+  readonly certificateEnds?: number
 }
 
-export type OnFlip = (id: number, healthy: boolean, reason: string) => void
+/** What a server wants to hear; never called from within `add`, `retarget`, `recheck`, `remove` or `stop`. */
+export interface MonitorEvents {
+  /** A backend is healthy now, or is so no more. Told before the result that did it. */
+  flipped(id: number, healthy: boolean, reason: string): void
+  /** A check has come to an end. */
+  checked?(id: number, result: Result): void
+}
 
 export interface Monitor {
   /** What a backend is before its first check has been counted. */
@@ -56,7 +73,9 @@ export interface Monitor {
   add(id: number, target: Target): void
   /** Later checks of the backend go to `target`; what was counted stays. */
   retarget(id: number, target: Target): void
-  /** Checks it no more: no flip is reported after this. An unknown `id` is fine. */
+  /** Checks the backend now, if that is not under way. False when it is not checked at all. */
+  recheck(id: number): boolean
+  /** Checks it no more: nothing is reported after this. An unknown `id` is fine. */
   remove(id: number): void
   /** Undefined before the first check has ended. */
   lastCheck(id: number): LastCheck | undefined
@@ -68,7 +87,7 @@ interface Entry {
   readonly id: number
   readonly streak: Streak
   /** How the gate knows it. */
-  readonly job: () => Promise<void>
+  readonly job: Job
   target: Target
   /** When the next check should begin. */
   due: number
@@ -78,15 +97,21 @@ interface Entry {
   last: LastCheck | undefined
 }
 
-/** Starts without backends. `onFlip` is never called from within `add`, `retarget`, `remove` or `stop`. */
-export function createMonitor(settings: MonitorSettings, clock: Clock, gate: Gate, onFlip: OnFlip): Monitor {
-  return settings.check ? new Checking(settings, settings.check, clock, gate, onFlip) : UNCHECKED
+/** Starts without backends. */
+export function createMonitor(
+  settings: MonitorSettings,
+  clock: Clock,
+  gate: Gate,
+  events: MonitorEvents,
+): Monitor {
+  return settings.check ? new Checking(settings, settings.check, clock, gate, events) : UNCHECKED
 }
 
 const UNCHECKED: Monitor = {
   initiallyHealthy: true,
   add: () => {},
   retarget: () => {},
+  recheck: () => false,
   remove: () => {},
   lastCheck: () => undefined,
   stop: async () => {},
@@ -100,13 +125,13 @@ class Checking implements Monitor {
   readonly #lateMs: number
   readonly #clock: Clock
   readonly #gate: Gate
-  readonly #onFlip: OnFlip
+  readonly #events: MonitorEvents
   readonly #log = logger('healthcheck')
   readonly #entries = new Map<number, Entry>()
   /** Added in this turn of the event loop. */
   #added: Entry[] = []
 
-  constructor(settings: MonitorSettings, check: Check, clock: Clock, gate: Gate, onFlip: OnFlip) {
+  constructor(settings: MonitorSettings, check: Check, clock: Clock, gate: Gate, events: MonitorEvents) {
     this.initiallyHealthy = settings.initialStatus !== 'unhealthy'
     this.#settings = settings
     this.#check = check
@@ -114,7 +139,7 @@ class Checking implements Monitor {
     this.#lateMs = Math.max(settings.intervalMs / 10, LATE_MS)
     this.#clock = clock
     this.#gate = gate
-    this.#onFlip = onFlip
+    this.#events = events
   }
 
   add(id: number, target: Target): void {
@@ -122,7 +147,7 @@ class Checking implements Monitor {
     const entry: Entry = {
       id,
       streak: new Streak(passes, fails, this.initiallyHealthy),
-      job: () => this.#run(entry),
+      job: (aside) => this.#run(entry, aside),
       target,
       due: 0,
       cancel: () => {},
@@ -137,6 +162,16 @@ class Checking implements Monitor {
   retarget(id: number, target: Target): void {
     const entry = this.#entries.get(id)
     if (entry) entry.target = target
+  }
+
+  recheck(id: number): boolean {
+    const entry = this.#entries.get(id)
+    if (!entry) return false
+    // One that has just been added has not been given its time yet.
+    if (entry.running || entry.due === 0 || this.#gate.awaits(entry.job)) return true
+    entry.cancel()
+    this.#arm(entry, this.#clock.now())
+    return true
   }
 
   remove(id: number): void {
@@ -185,32 +220,43 @@ class Checking implements Monitor {
   }
 
   /** One check with all that follows; the gate has let it in. */
-  async #run(entry: Entry): Promise<void> {
+  async #run(entry: Entry, aside: () => void): Promise<void> {
     const began = this.#clock.now()
     if (began - entry.due > this.#lateMs) this.#gate.late++
-    const result = await this.#result(entry)
+    const result = await this.#result(entry, aside)
     if (entry.removed) return
+    const { id, streak } = entry
     const { status, reason } = result
     this.#logUnknown(entry, result)
-    entry.last = { at: this.#clock.date(), status, reason, ms: this.#clock.now() - began }
+    const certificateEnds = result.certificateEnds ?? entry.last?.certificateEnds
+    const seen = certificateEnds === undefined ? {} : { certificateEnds }
+    entry.last = { at: this.#clock.date(), status, reason, ms: this.#clock.now() - began, ...seen }
+    const flipped = streak.flips(status)
     this.#armNext(entry)
-    this.#count(entry, result)
+    if (flipped) this.#events.flipped(id, streak.up, reason)
+    if (!entry.removed) this.#events.checked?.(id, result)
   }
 
-  /** The next check on the backend's own beat; beats that passed during a slow check are skipped. */
+  /**
+   * The next check on the backend's own beat. Beats that passed during a slow check are skipped; when one has only
+   * just passed, the check is now and the beat goes on from here: time-outs take a whole interval and a little.
+   */
   #armNext(entry: Entry): void {
-    const { intervalMs } = this.#settings
-    const beats = Math.ceil((this.#clock.now() - entry.due) / intervalMs)
-    this.#arm(entry, entry.due + Math.max(1, beats) * intervalMs)
+    const { intervalMs, intervalDownMs } = this.#settings
+    const beatMs = entry.streak.settled ? intervalMs : intervalDownMs
+    const now = this.#clock.now()
+    const beats = Math.max(1, Math.ceil((now - entry.due) / beatMs))
+    const justPassed = now - entry.due - beatMs
+    this.#arm(entry, justPassed > 0 && justPassed < JUST * beatMs ? now : entry.due + beats * beatMs)
   }
 
   /** What the check found; over when the timeout is even if it never settles. */
-  async #result(entry: Entry): Promise<Result> {
+  async #result(entry: Entry, aside: () => void): Promise<Result> {
     const running = (entry.running = new AbortController())
     const { signal } = running
-    const late = new Error(`timed out after ${formatDuration(this.#timeoutMs)}`)
     // After a stall of ours the timer is first to run; the answer that came meanwhile is read before the next turn.
-    const cancel = this.#clock.after(this.#timeoutMs, () => setImmediate(() => running.abort(late)))
+    const cancel = this.#clock.after(this.#timeoutMs, () => setImmediate(() => running.abort(this.#late())))
+    const waits = this.#clock.after(SILENT_MS, () => void (dialling.has(signal) && aside()))
     try {
       const result = await Promise.race([this.#check.run(entry.target, signal), aborted(signal)])
       return signal.aborted ? unhealthy(messageOf(signal.reason)) : result
@@ -218,19 +264,19 @@ class Checking implements Monitor {
       return unhealthy(messageOf(signal.aborted ? signal.reason : error))
     } finally {
       cancel()
+      waits()
       entry.running = undefined
     }
+  }
+
+  #late(): Error {
+    return new Error(`timed out after ${formatDuration(this.#timeoutMs)}`)
   }
 
   /** A check that cannot tell is the operator's to mend, and changes nothing else that would show. */
   #logUnknown({ target, last }: Entry, { status, reason }: Result): void {
     if (status !== 'unknown' || last?.status === 'unknown') return
     this.#log.warn(`${this.#settings.name}: ${addressText(target.address)} could not be checked: ${reason}`)
-  }
-
-  #count(entry: Entry, { status, reason }: Result): void {
-    const { streak, id } = entry
-    if (streak.flips(status)) this.#onFlip(id, streak.up, reason)
   }
 }
 

@@ -12,6 +12,7 @@ export class Streak {
   readonly #passes: number
   readonly #fails: number
   #up: boolean
+  #counted = false
   /** Results in a row that contradict `#up`. */
   #against = 0
 
@@ -26,9 +27,15 @@ export class Streak {
     return this.#up
   }
 
+  /** Up beyond doubt: a result has been counted, and the last one counted did not contradict it. */
+  get settled(): boolean {
+    return this.#up && this.#counted && this.#against === 0
+  }
+
   /** Counts a result; true when it turned the state over. */
   flips(status: Result['status']): boolean {
     if (status === 'unknown') return false
+    this.#counted = true
     if ((status === 'healthy') === this.#up) {
       this.#against = 0
       return false

@@ -2,6 +2,7 @@
 
 import type { Address } from '../core/address.ts'
 import type { Found } from '../core/backend.ts'
+import type { Advice } from '../health/check.ts'
 
 export interface Backend {
   /** Never used again for another. */
@@ -16,6 +17,14 @@ export interface Backend {
   endpoints: readonly Address[]
   discovered: boolean
   healthy: boolean
+  /** It starts unhealthy, and its checks have not said yet whether it is. */
+  untried: boolean
+  /** Kept out for a while because of how its flows went. */
+  ejected: boolean
+  /** What its agent asks for; nothing before it has. */
+  advice: Advice
+  /** How the pool counts it. */
+  standing: Standing
   /** Dials that failed and were the backend's fault. */
   refused: number
   /** Flows that were connected to it and are over. */
@@ -24,6 +33,24 @@ export interface Backend {
   turn: number
   /** The last update that named it. */
   update: number
+}
+
+/**
+ * `in` and `out` are the backends that could serve but for health and ejection, by what those say; `none` are the
+ * others: undiscovered, draining, untried, or without an address.
+ */
+export type Standing = 'none' | 'in' | 'out'
+
+/** What a backend counts as now. */
+export function standingOf(backend: Backend): Standing {
+  const { discovered, endpoints, untried, healthy, ejected } = backend
+  if (!discovered || endpoints.length === 0 || untried || drains(backend)) return 'none'
+  return healthy && !ejected ? 'in' : 'out'
+}
+
+/** Takes no new flows: its discovery or its agent says so. */
+export function drains({ found, advice }: Backend): boolean {
+  return found.drain || advice.drain === true
 }
 
 /** Counters a plane keeps by row; they only grow, whoever has the row. */

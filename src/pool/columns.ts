@@ -16,6 +16,8 @@ export class Table implements Columns {
   bandwidth = new Float64Array(FIRST_ROOM)
   /** How far a returning backend has come back: 1 is wholly. */
   ramp = new Float64Array(FIRST_ROOM)
+  /** Of the elections it wins, the part it serves: what its weight cannot say. */
+  chance = new Float64Array(FIRST_ROOM)
   /** MEMBER, ELECTABLE or both. */
   where = new Uint8Array(FIRST_ROOM)
   #free: number[] = []
@@ -26,7 +28,7 @@ export class Table implements Columns {
     if (row >= this.weight.length) this.#grow()
     this.text[row] = text
     this.weight[row] = 1
-    this.ramp[row] = 1
+    this.ramp[row] = this.chance[row] = 1
     this.slots[row] = this.limit[row] = this.bandwidth[row] = this.where[row] = 0
     return row
   }
@@ -43,6 +45,7 @@ export class Table implements Columns {
     this.limit = enlarge(this.limit, new Int32Array(room))
     this.bandwidth = enlarge(this.bandwidth, new Float64Array(room))
     this.ramp = enlarge(this.ramp, new Float64Array(room))
+    this.chance = enlarge(this.chance, new Float64Array(room))
     this.where = enlarge(this.where, new Uint8Array(room))
   }
 }

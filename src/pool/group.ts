@@ -1,6 +1,6 @@
 // The backends of one priority, and which of them may be elected now.
 //
-//     live       a  b  c  d     discovered, healthy, not draining, its name resolved
+//     live       a  b  c  d     discovered, healthy, not ejected or draining, its name resolved
 //     members    a  b     d     … without weight 0 while a sibling has more
 //     rows       a        d     … and not full: what an election chooses from
 

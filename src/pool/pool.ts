@@ -1,7 +1,7 @@
 // One server's backends: merged from discovery, marked by health, elected from.
 //
 //      update(found) ─► backends by identity ─► live? ─► group of its priority ─► elect
-//      mark(backend)  ──────────────────────────┘
+//      mark, eject, advise, ramp, locate ───────┘
 
 import type { Balancer, Electable } from '../balance/balancer.ts'
 import { addressText } from '../core/address.ts'
@@ -10,6 +10,8 @@ import { sameSettings } from '../core/backend.ts'
 import type { Found } from '../core/backend.ts'
 import type { Refusal } from '../core/reasons.ts'
 import { inSlices } from '../core/slices.ts'
+import type { Advice } from '../health/check.ts'
+import { drains, standingOf } from './backend.ts'
 import type { Backend } from './backend.ts'
 import { Table } from './columns.ts'
 import { Group, without } from './group.ts'
@@ -30,6 +32,8 @@ export interface PoolEvents {
   undiscovered(backend: Backend): void
   /** A backend that could not be elected can be: waiting flows may be served. */
   room(): void
+  /** Too few are healthy, and all are elected; or no longer. */
+  panicked?(panic: boolean): void
 }
 
 export interface Election {
@@ -45,9 +49,15 @@ interface PoolOptions {
   readonly random: () => number
   /** A new backend is healthy until a check says otherwise. */
   readonly initiallyHealthy: boolean
+  /** All are elected while fewer percent than this are healthy and not ejected; 0 is never. */
+  readonly panicThreshold?: number
 }
 
 const NONE: readonly number[] = []
+const NO_ADVICE: Advice = {}
+
+/** Backends one election passes over by chance; more are met only when all of many return at once. */
+const MOST_PASSED = 8
 
 export class Pool {
   readonly columns = new Table()
@@ -59,7 +69,13 @@ export class Pool {
   readonly #byRow: (Backend | undefined)[] = []
   /** By priority, the lowest number first. */
   #groups: Group[] = []
-  #ramping = 0
+  #discovered = 0
+  /** Backends by standing. */
+  #in = 0
+  #out = 0
+  #panic = false
+  /** Backends whose chance is below 1. */
+  #hesitant = 0
   #version = 0
   #nextId = 1
   #updates: Promise<unknown> = Promise.resolve()
@@ -90,10 +106,32 @@ export class Pool {
     return this.#byRow[row]!
   }
 
-  /** Discovered, healthy, not draining, and its name is resolved. Fullness aside, it can be elected. */
-  live(backend: Backend): boolean {
-    const { discovered, healthy, endpoints, found } = backend
-    return discovered && healthy && endpoints.length > 0 && !found.drain
+  /** Backends that discovery names now. */
+  get discovered(): number {
+    return this.#discovered
+  }
+
+  /** Backends that could serve but for health and ejection: not draining, their names resolved, not untried. */
+  get candidates(): number {
+    return this.#in + this.#out
+  }
+
+  /** Candidates that are healthy and not ejected. */
+  get fit(): number {
+    return this.#in
+  }
+
+  /** So few are fit that health and ejection are not looked at. */
+  get panic(): boolean {
+    return this.#panic
+  }
+
+  /**
+   * Discovered, not draining, its name resolved, and healthy and not ejected unless there is panic. Fullness aside,
+   * it can be elected.
+   */
+  live({ standing }: Backend): boolean {
+    return standing === 'in' || (this.#panic && standing === 'out')
   }
 
   /**
@@ -139,36 +177,56 @@ export class Pool {
 
   /** Health has an opinion. Returns false when it already was so. */
   mark(backend: Backend, healthy: boolean): boolean {
-    if (backend.healthy === healthy) return false
+    const turned = backend.healthy !== healthy
+    if (!turned && !backend.untried) return false
     backend.healthy = healthy
-    this.#refresh(backend)
-    return true
+    backend.untried = false
+    this.#review(backend)
+    return turned
+  }
+
+  /** Health has no opinion any more: the backend is as one that is new. */
+  unmark(backend: Backend): void {
+    this.#beNew(backend)
+    this.#review(backend)
+  }
+
+  /** Keeps a backend out, or lets it in again. Health goes on as ever. */
+  eject(backend: Backend, ejected: boolean): void {
+    backend.ejected = ejected
+    this.#review(backend)
+  }
+
+  /** What the backend's agent asks for, all of it; it holds until the backend is undiscovered. */
+  advise(backend: Backend, advice: Advice): void {
+    backend.advice = advice
+    this.#review(backend)
   }
 
   /** The addresses behind a backend's host name. */
   locate(backend: Backend, endpoints: readonly Address[]): void {
     backend.endpoints = endpoints
-    this.#refresh(backend)
+    this.#review(backend)
   }
 
   /** How far a returning backend has come back, 0 to 1: scales its weight and its limit. */
   ramp(backend: Backend, factor: number): void {
-    const { ramp } = this.columns
-    this.#ramping += Number(factor < 1) - Number(ramp[backend.row]! < 1)
-    ramp[backend.row] = factor
+    this.columns.ramp[backend.row] = factor
     this.#refresh(backend)
   }
 
   #choose(key: Uint8Array, electable: Electable): Election {
-    const { balancer, weighted, random } = this.#options
+    const { balancer, random } = this.#options
+    const passed: number[] = []
     let view = electable
     for (;;) {
       const row = balancer.elect(key, view)
       const only = view.rows.length === 1
-      const back = this.columns.ramp[row]!
-      if (only || weighted || this.#ramping === 0 || back >= 1 || random() < back)
+      const chance = this.#hesitant === 0 ? 1 : this.columns.chance[row]!
+      if (only || chance >= 1 || passed.length === MOST_PASSED || random() < chance)
         return { backend: this.at(row), only }
-      view = without(view, [row])
+      passed.push(row)
+      view = without(electable, passed)
     }
   }
 
@@ -176,12 +234,9 @@ export class Pool {
     const live = this.#groups.reduce((sum, group) => sum + group.live, 0)
     if (live > passed.filter((row) => this.#byRow[row] && this.live(this.at(row))).length) return 'all-full'
     let draining = false
-    let discovered = false
-    for (const backend of this.backends) {
-      discovered ||= backend.discovered
-      draining ||= backend.discovered && backend.healthy && backend.found.drain
-    }
-    if (!discovered) return 'no-backends'
+    for (const backend of this.backends)
+      draining ||= backend.discovered && backend.healthy && !backend.ejected && drains(backend)
+    if (this.#discovered === 0) return 'no-backends'
     return draining ? 'draining' : 'all-unhealthy'
   }
 
@@ -194,6 +249,7 @@ export class Pool {
       change.removed.push(backend.text)
       this.#withdraw(backend)
     })
+    this.#judge()
     return change
   }
 
@@ -209,7 +265,8 @@ export class Pool {
     change.added.push(backend.text)
     backend.update = update
     backend.discovered = true
-    backend.healthy = this.#options.initiallyHealthy
+    this.#discovered++
+    this.#beNew(backend)
     this.#settle(backend, found)
     this.#events.discovered(backend)
   }
@@ -225,6 +282,10 @@ export class Pool {
       endpoints: [],
       discovered: true,
       healthy: false,
+      untried: false,
+      ejected: false,
+      advice: NO_ADVICE,
+      standing: 'none',
       refused: 0,
       closed: 0,
       turn: 0,
@@ -244,8 +305,16 @@ export class Pool {
     this.#refresh(backend)
   }
 
+  #beNew(backend: Backend): void {
+    backend.healthy = this.#options.initiallyHealthy
+    backend.untried = !backend.healthy
+  }
+
   #withdraw(backend: Backend): void {
-    backend.discovered = false
+    backend.discovered = backend.ejected = false
+    backend.advice = NO_ADVICE
+    this.columns.ramp[backend.row] = 1
+    this.#discovered--
     this.#refresh(backend)
     this.#events.undiscovered(backend)
     if (this.columns.slots[backend.row] === 0) this.#dispose(backend)
@@ -255,21 +324,55 @@ export class Pool {
     this.#byIdentity.delete(backend.found.identity)
     this.#byId.delete(backend.id)
     this.#byRow[backend.row] = undefined
-    if (this.columns.ramp[backend.row]! < 1) this.#ramping--
+    this.#hesitant -= Number(this.columns.chance[backend.row]! < 1)
     this.columns.release(backend.row)
     this.#options.balancer.forget?.(backend.row)
   }
 
+  /** Something that health, ejection or panic look at is another. */
+  #review(backend: Backend): void {
+    this.#refresh(backend)
+    this.#judge()
+  }
+
   /** Puts the backend where it belongs now: in its group with its weight, or out of it. */
   #refresh(backend: Backend): void {
-    const { row, found } = backend
-    const ramp = this.columns.ramp[row]!
-    this.columns.limit[row] =
-      found.maxConnections > 0 ? Math.max(1, Math.floor(found.maxConnections * ramp)) : 0
+    this.#scale(backend)
+    this.#count(backend, standingOf(backend))
     if (!this.live(backend)) return this.#leave(backend)
+    const { row, found, advice } = backend
+    const weight = found.weight * (advice.share ?? 1) * this.columns.ramp[row]!
     const group = this.#groupOf(backend) ?? this.#open(found.priority)
-    group.set(row, found.weight > 0 ? Math.max(1, found.weight * ramp) : 0)
+    group.set(row, weight > 0 ? Math.max(1, weight) : 0)
     this.#events.room()
+  }
+
+  /** Its limit, and its chance: what a weight of at least 1 cannot say is left to chance. */
+  #scale({ row, found, advice }: Backend): void {
+    const { ramp, limit, chance } = this.columns
+    const back = ramp[row]!
+    const most = advice.maxConnections ?? found.maxConnections
+    limit[row] = most > 0 ? Math.max(1, Math.floor(most * back)) : 0
+    const weight = found.weight * (advice.share ?? 1)
+    const after = !this.#options.weighted ? back : weight > 0 ? Math.min(1, weight * back) : 1
+    this.#hesitant += Number(after < 1) - Number(chance[row]! < 1)
+    chance[row] = after
+  }
+
+  #count(backend: Backend, after: Backend['standing']): void {
+    const before = backend.standing
+    backend.standing = after
+    this.#in += Number(after === 'in') - Number(before === 'in')
+    this.#out += Number(after === 'out') - Number(before === 'out')
+  }
+
+  /** Panic begins or ends when it is time; a turnover of thousands is taken in slices. */
+  #judge(): void {
+    const panic = this.#in * 100 < (this.#options.panicThreshold ?? 0) * this.candidates
+    if (panic === this.#panic) return
+    this.#panic = panic
+    this.#events.panicked?.(panic)
+    void inSlices(this.#byIdentity.values(), (backend) => this.#refresh(backend))
   }
 
   #leave(backend: Backend): void {

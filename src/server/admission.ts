@@ -15,6 +15,7 @@ import type { Backend } from '../pool/backend.ts'
 import type { Pool } from '../pool/pool.ts'
 import { packNote, unpackNote } from './note.ts'
 import type { Note } from './note.ts'
+import type { Outliers } from './outliers.ts'
 import { Queue } from './queue.ts'
 import type { Room } from './room.ts'
 import type { Totals } from './totals.ts'
@@ -36,6 +37,8 @@ export interface AdmissionOptions {
   readonly queueMs: number
   /** A client with this descriptor or a higher one is refused. */
   readonly descriptorCeiling: number
+  /** Watches how dials and flows fare. */
+  readonly outliers?: Outliers | undefined
   readonly clock: Clock
   readonly log: Logger
   /** Told of every flow that is over, with its backend's text; empty without one. */
@@ -108,7 +111,7 @@ export class Admission implements Desk {
   }
 
   dialFailed(client: Arrival, failure: DialFailure): Answer {
-    const { pool, balancer, redispatch, totals, log } = this.#options
+    const { pool, balancer, outliers, redispatch, totals, log } = this.#options
     const { why, code, ms, backend: row, note } = failure
     const backend = pool.at(row)
     pool.release(row)
@@ -120,6 +123,7 @@ export class Admission implements Desk {
     const ours = why === 'ports'
     if (!ours) backend.refused++
     if (!ours) balancer.failed?.(row, ms)
+    if (!ours) outliers?.dialFailed(backend, why)
     if (++pending.endpoints < Math.min(backend.endpoints.length, MOST_ENDPOINTS) && pool.live(backend)) {
       const last = unpackNote(note)
       return this.#dial(client, backend, {
@@ -140,22 +144,27 @@ export class Admission implements Desk {
     return { refuse: why === 'timeout' ? 'dial-timeout' : 'dial-failed' }
   }
 
-  connected(_client: Arrival, backend: number, ms: number): void {
-    this.#options.balancer.connected?.(backend, ms)
+  connected(_client: Arrival, row: number, ms: number): void {
+    const { pool, balancer, outliers } = this.#options
+    balancer.connected?.(row, ms)
+    outliers?.connected(pool.at(row))
   }
 
-  firstByte(_client: Arrival, backend: number, ms: number): void {
-    this.#options.balancer.firstByte?.(backend, ms)
+  firstByte(_client: Arrival, row: number, ms: number): void {
+    const { pool, balancer, outliers } = this.#options
+    balancer.firstByte?.(row, ms)
+    outliers?.answered(pool.at(row))
   }
 
   ended(end: FlowEnd): void {
-    const { pool, room, totals, onEnd } = this.#options
+    const { pool, room, totals, outliers, onEnd } = this.#options
     const { flow, ip } = end.client
     let text = this.#pending.get(flow)?.last ?? ''
     if (end.backend >= 0) {
       const backend = pool.at(end.backend)
       text = backend.text
       if (end.connectMs >= 0) backend.closed++
+      outliers?.ended(backend, end)
       pool.release(end.backend)
     }
     this.#pending.delete(flow)

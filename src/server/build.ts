@@ -9,8 +9,6 @@ import { isWildcard } from '../core/address.ts'
 import type { Found } from '../core/backend.ts'
 import type { Clock } from '../core/clock.ts'
 import { UnsupportedError } from '../core/errors.ts'
-import { sourcesOf } from '../discovery/settings.ts'
-import { createDiscovery } from '../discovery/sources.ts'
 import type { AdmissionOptions } from './admission.ts'
 
 /** What is asked for in the settings and comes in a later release, with the words for it. */
@@ -27,16 +25,9 @@ const LATER: readonly (readonly [string, (settings: ServerSettings) => boolean])
  * Throws `UnsupportedError` with one sentence that names the server and the first thing this release lacks.
  * Starts nothing, so `fairlead check` may ask too.
  */
-export function refuseUnsupported(name: string, settings: ServerSettings, clock: Clock): void {
+export function refuseUnsupported(name: string, settings: ServerSettings): void {
   const missing = LATER.find(([, asked]) => asked(settings))
   if (missing) throw new UnsupportedError(`server ${name} needs ${missing[0]}, which is not in this release`)
-  try {
-    for (const source of sourcesOf(settings.discovery))
-      createDiscovery(source, { clock, transport: transportOf(settings) })
-  } catch (error) {
-    if (!(error instanceof UnsupportedError)) throw error
-    throw new UnsupportedError(`server ${name}: ${error.message}`)
-  }
 }
 
 /** What a server speaks to its backends. */

@@ -5,13 +5,14 @@
 
 import { isIP } from 'node:net'
 import type { ServerConfig } from '../config/read.ts'
-import type { ServerSettings } from '../config/server.ts'
+import type { Failure, ServerSettings } from '../config/server.ts'
 import { isUnix } from '../core/address.ts'
 import type { Address } from '../core/address.ts'
 import type { Found } from '../core/backend.ts'
 import { pause } from '../core/clock.ts'
 import type { Cancel, Clock } from '../core/clock.ts'
 import { descriptorCeiling } from '../core/descriptors.ts'
+import { formatDuration } from '../core/duration.ts'
 import { BindError } from '../core/errors.ts'
 import { logger, prefixed } from '../core/log.ts'
 import type { Logger } from '../core/log.ts'
@@ -20,10 +21,11 @@ import { somaxconn } from '../core/somaxconn.ts'
 import type { Listed } from '../discovery/roster.ts'
 import type { Sources, SourceStatus, Subscription } from '../discovery/sources.ts'
 import type { Names } from '../dns/names.ts'
+import type { Advice, Result } from '../health/check.ts'
 import type { Gate } from '../health/gate.ts'
 import { createMonitor } from '../health/monitor.ts'
 import type { LastCheck, Monitor } from '../health/monitor.ts'
-import { createCheck } from '../health/settings.ts'
+import { checkedAt, createCheck } from '../health/settings.ts'
 import type { Listening, ListenSpec, Plane } from '../plane/plane.ts'
 import type { Backend } from '../pool/backend.ts'
 import { Pool } from '../pool/pool.ts'
@@ -32,6 +34,8 @@ import type { AccessLog } from './accesslog.ts'
 import { Admission } from './admission.ts'
 import { buildAccess, buildChooser, priorityWarning, refuseUnsupported, transportOf } from './build.ts'
 import type { Chooser } from './build.ts'
+import { Outliers } from './outliers.ts'
+import { Ramps } from './ramps.ts'
 import { Room } from './room.ts'
 import { Totals } from './totals.ts'
 
@@ -47,6 +51,7 @@ export interface ServerContext {
 
 /** A server listens at the latest after this long, whether discovery has answered or not. */
 const FIRST_ANSWER_MS = 500
+const DAY_MS = 86_400_000
 /** A dial with `backend_connection_timeout` unset. */
 const DIAL_MS = 5_000
 /** A flow nobody decides about. */
@@ -61,6 +66,9 @@ export class Server {
   readonly pool: Pool
   readonly room: Room
   readonly totals = new Totals()
+  /** Undefined where real traffic is not watched. */
+  readonly outliers: Outliers | undefined
+  readonly #ramps: Ramps
   readonly #context: ServerContext
   readonly #log: Logger
   readonly #chooser: Chooser
@@ -82,7 +90,7 @@ export class Server {
   /** Builds everything and starts nothing. Throws `UnsupportedError` for what this release cannot do. */
   constructor(name: string, config: ServerConfig, context: ServerContext) {
     const { settings } = config
-    refuseUnsupported(name, settings, context.clock)
+    refuseUnsupported(name, settings)
     this.name = name
     this.config = config
     this.settings = settings
@@ -98,13 +106,17 @@ export class Server {
         weighted: kind.weighted,
         random: () => clock.random(),
         initiallyHealthy: this.#monitor.initiallyHealthy,
+        panicThreshold: settings.panic_threshold,
       },
       {
         discovered: (backend) => this.#follow(backend),
         undiscovered: (backend) => this.#unfollow(backend),
         room: () => this.#admission.serve(),
+        panicked: (panic) => this.#tellPanic(panic),
       },
     )
+    this.#ramps = new Ramps(settings.slow_start, clock, (backend, share) => this.pool.ramp(backend, share))
+    this.outliers = this.#buildOutliers()
     this.room = new Room(
       {
         maxConnections: settings.max_connections,
@@ -124,6 +136,7 @@ export class Server {
       redispatch: settings.redispatch,
       queueMs: settings.queue_timeout,
       descriptorCeiling: descriptorCeiling(),
+      outliers: this.outliers,
       clock,
       log: this.#log,
       onEnd: (end, backend) => {
@@ -151,6 +164,12 @@ export class Server {
   /** The last check of a backend; undefined before the first one, and without checks. */
   lastCheck(backend: Backend): LastCheck | undefined {
     return this.#monitor.lastCheck(backend.id)
+  }
+
+  /** Days until the certificate ends that a check of the backend has seen last; below 0 when it has ended. */
+  certificateDays(backend: Backend): number | undefined {
+    const ends = this.lastCheck(backend)?.certificateEnds
+    return ends === undefined ? undefined : (ends - this.#context.clock.date()) / DAY_MS
   }
 
   /** Flows connected to a backend now. */
@@ -214,6 +233,8 @@ export class Server {
     this.#stopping.abort()
     this.#subscription?.cancel()
     void this.#monitor.stop()
+    this.outliers?.stop()
+    this.#ramps.stop()
     this.#admission.close()
     this.#ticker?.()
     for (const cancel of this.#followed.values()) cancel()
@@ -223,6 +244,7 @@ export class Server {
   async #learn({ backends }: Listed): Promise<void> {
     const change = await this.pool.update(backends)
     if (!change) return
+    this.outliers?.trim()
     this.#tell(change)
     this.#warnOfPriorities(backends)
     this.#updated = true
@@ -273,15 +295,17 @@ export class Server {
   /** A backend without addresses is not checked; it starts anew when it has some again. */
   #forgetChecks(backend: Backend): void {
     this.#monitor.remove(backend.id)
-    this.pool.mark(backend, this.#monitor.initiallyHealthy)
+    this.#ramps.forget(backend)
+    this.pool.ramp(backend, 1)
+    this.pool.unmark(backend)
   }
 
   #check({ id, found, endpoints }: Backend, again: boolean): void {
     if (this.settings.healthcheck.kind === 'none') return
-    const target = {
+    const target = checkedAt(this.settings.healthcheck, {
       address: this.#checkable(found.address),
       endpoints: endpoints.map((each) => this.#checkable(each)),
-    }
+    })
     if (again) this.#monitor.retarget(id, target)
     else this.#monitor.add(id, target)
   }
@@ -298,6 +322,8 @@ export class Server {
     this.#followed.delete(backend.id)
     this.#unlocated.delete(backend.id)
     this.#monitor.remove(backend.id)
+    this.outliers?.forget(backend)
+    this.#ramps.forget(backend)
     backend.endpoints = []
     this.#lose(backend)
   }
@@ -308,18 +334,22 @@ export class Server {
 
   #buildMonitor(): Monitor {
     const { healthcheck } = this.settings
-    const { interval, timeout, passes, fails, initial_status } = healthcheck
+    const { interval, interval_down, timeout, passes, fails, initial_status } = healthcheck
     const { clock, gate } = this.#context
     const settings = {
       name: this.name,
       check: createCheck(healthcheck),
       intervalMs: interval,
+      intervalDownMs: interval_down ?? interval,
       timeoutMs: timeout,
       passes,
       fails,
       initialStatus: initial_status,
     }
-    return createMonitor(settings, clock, gate, (id, healthy, reason) => this.#flip(id, healthy, reason))
+    return createMonitor(settings, clock, gate, {
+      flipped: (id, healthy, reason) => this.#flip(id, healthy, reason),
+      checked: (id, result) => this.#checked(id, result),
+    })
   }
 
   #flip(id: number, healthy: boolean, reason: string): void {
@@ -328,7 +358,58 @@ export class Server {
     this.#log[healthy ? 'info' : 'warn'](
       `backend ${backend.text} is ${healthy ? 'healthy' : 'unhealthy'}: ${reason}`,
     )
+    this.#ramp(backend)
     if (!healthy) this.#lose(backend)
+  }
+
+  #checked(id: number, { status, advice }: Result): void {
+    const backend = this.pool.find(id)
+    if (!backend) return
+    if (backend.untried && status === 'unhealthy') this.pool.mark(backend, false)
+    if (advice) this.#heed(backend, { ...backend.advice, ...advice })
+    this.outliers?.checked(backend, status === 'unhealthy')
+  }
+
+  /** Does as a backend's agent asks. */
+  #heed(backend: Backend, advice: Advice): void {
+    const { share, maxConnections, drain } = backend.advice
+    if (share === advice.share && maxConnections === advice.maxConnections && drain === advice.drain) return
+    this.pool.advise(backend, advice)
+    this.#log.info(`backend ${backend.text} asks for ${asked(advice)}`)
+  }
+
+  #buildOutliers(): Outliers | undefined {
+    const { outlier } = this.settings
+    if (!outlier) return undefined
+    const { pool } = this
+    return new Outliers(outlier, this.#context.clock, {
+      counts: () => pool,
+      recheck: ({ id }) => this.#monitor.recheck(id),
+      ejected: (backend, ms, why) => this.#eject(backend, `out for ${formatDuration(ms)}, ${TOO_MUCH[why]}`),
+      returned: (backend) => this.#eject(backend, undefined),
+    })
+  }
+
+  /** Takes a backend out for a reason, or lets it in again without one. */
+  #eject(backend: Backend, why: string | undefined): void {
+    this.pool.eject(backend, why !== undefined)
+    if (why === undefined) this.#log.info(`backend ${backend.text} is no longer ejected`)
+    else this.#log.warn(`backend ${backend.text} is ejected: ${why}`)
+    this.#ramp(backend)
+  }
+
+  #ramp(backend: Backend): void {
+    if (backend.healthy && !backend.ejected) this.#ramps.returns(backend)
+    else this.#ramps.leaves(backend)
+  }
+
+  #tellPanic(panic: boolean): void {
+    const { fit, candidates } = this.pool
+    const share = `${fit} of ${candidates} backends are healthy`
+    if (!panic) return this.#log.warn(`panic is over: ${share}, and only those are elected`)
+    this.#log.error(
+      `panic: only ${share}, fewer than ${this.settings.panic_threshold}%; all are elected, healthy or not`,
+    )
   }
 
   #spec(): ListenSpec {
@@ -341,9 +422,25 @@ export class Server {
       halfCloseMs: settings.half_close_timeout,
       undecidedMs: UNDECIDED_MS,
       keepAliveMs: KEEP_ALIVE_MS,
-      report: this.#chooser.kind.report,
+      report: this.#chooser.kind.report || this.outliers !== undefined,
     }
   }
+}
+
+const TOO_MUCH: Record<Failure, string> = {
+  refused: 'it refused too many dials in a row',
+  timeout: 'too many dials in a row timed out',
+  reset: 'it reset too many flows in a row before a byte of its own',
+  empty: 'it ended too many flows in a row without a byte of its own',
+}
+
+/** `50% of its weight, max_connections 30, drain`. */
+function asked({ share, maxConnections, drain }: Advice): string {
+  const parts = []
+  if (share !== undefined) parts.push(`${Math.round(share * 100)}% of its weight`)
+  if (maxConnections !== undefined) parts.push(`max_connections ${maxConnections}`)
+  if (drain !== undefined) parts.push(drain ? 'drain' : 'no drain')
+  return parts.join(', ')
 }
 
 /** `added a:80, b:80 and 98 more`; empty for nobody. */

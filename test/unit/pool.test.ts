@@ -22,15 +22,24 @@ class First implements Balancer {
   }
 }
 
-function setUp(options: { weighted?: boolean; random?: () => number; healthy?: boolean } = {}) {
+interface Options {
+  weighted?: boolean
+  random?: () => number
+  healthy?: boolean
+  panicThreshold?: number
+}
+
+function setUp(options: Options = {}) {
   const balancer = new First()
   const events: string[] = []
+  const panics: boolean[] = []
   const pool = new Pool(
     {
       balancer,
       weighted: options.weighted ?? false,
       random: options.random ?? (() => 0.5),
       initiallyHealthy: options.healthy ?? true,
+      panicThreshold: options.panicThreshold ?? 0,
     },
     {
       discovered: (backend) => {
@@ -39,6 +48,7 @@ function setUp(options: { weighted?: boolean; random?: () => number; healthy?: b
       },
       undiscovered: (backend) => events.push(`-${backend.text}`),
       room: () => {},
+      panicked: (panic) => panics.push(panic),
     },
   )
   const get = (text: string): Backend => [...pool.backends].find((each) => each.text === text)!
@@ -53,7 +63,7 @@ function setUp(options: { weighted?: boolean; random?: () => number; healthy?: b
       ? [...balancer.seen.rows].map((row) => pool.at(row).text)
       : []
   }
-  return { pool, balancer, events, get, elect, electable }
+  return { pool, balancer, events, panics, get, elect, electable }
 }
 
 /** `a:1 weight=2` as a Found. */
@@ -291,36 +301,192 @@ t.test('rows already tried are left out', async (t) => {
 })
 
 t.test(
+  'an ejected backend is passed over, and nobody else is told apart from one that is down',
+  async (t) => {
+    const { pool, get, elect, electable } = setUp()
+    await pool.update([at('a:1'), at('b:1')])
+    pool.eject(get('a:1'), true)
+    t.same(electable(), ['b:1'])
+    pool.eject(get('b:1'), true)
+    t.equal(elect(), 'all-unhealthy')
+    t.equal(pool.fit, 0)
+    pool.eject(get('a:1'), false)
+    pool.mark(get('a:1'), false)
+    t.equal(elect(), 'all-unhealthy')
+    pool.mark(get('a:1'), true)
+    t.equal(elect(), 'a:1')
+  },
+)
+
+t.test('what an agent asks for stands beside what discovery says, until that names it no more', async (t) => {
+  const { pool, get, elect } = setUp({ weighted: true })
+  const list = [at('a:1', { weight: 100, maxConnections: 50 }), at('b:1', { weight: 100 })]
+  await pool.update(list)
+  const { weight, limit } = pool.columns
+  const { row } = get('a:1')
+  pool.advise(get('a:1'), { share: 0.75, maxConnections: 30 })
+  t.same([weight[row], limit[row]], [75, 30])
+  pool.ramp(get('a:1'), 0.5)
+  t.same([weight[row], limit[row]], [37.5, 15])
+  await pool.update([at('a:1', { weight: 10, maxConnections: 50 }), list[1]!])
+  t.same([weight[row], limit[row]], [3.75, 15], 'what discovery says anew is what the agent has a share of')
+  pool.advise(get('a:1'), { maxConnections: 0 })
+  t.equal(limit[row], 0, 'unlimited')
+  pool.advise(get('a:1'), { share: 0 })
+  t.equal(elect(), 'b:1', 'nothing while a sibling has more')
+  pool.advise(get('b:1'), { drain: true })
+  t.equal(elect(), 'a:1')
+  pool.advise(get('a:1'), { drain: true })
+  t.equal(elect(), 'draining')
+
+  pool.take(row)
+  await pool.update([list[1]!])
+  await pool.update(list)
+  t.equal(get('a:1').row, row, 'it held a flow all the while')
+  t.same([get('a:1').advice, weight[row], limit[row]], [{}, 100, 50])
+})
+
+t.test('what a weight of one cannot say is left to chance', async (t) => {
+  const chances = [0.6, 0.4]
+  const { pool, get, elect } = setUp({ weighted: true, random: () => chances.shift()! })
+  await pool.update([at('a:1'), at('b:1')])
+  pool.advise(get('a:1'), { share: 0.5 })
+  t.equal(pool.columns.weight[get('a:1').row], 1)
+  t.equal(elect(), 'b:1')
+  t.equal(elect(), 'a:1')
+  pool.advise(get('a:1'), {})
+  t.equal(elect(), 'a:1', 'and chance is not asked when it has no say')
+})
+
+t.test('when all of many return at once an election does not go on for ever', async (t) => {
+  let asked = 0
+  const { pool, elect } = setUp({ random: () => (asked++, 0.99) })
+  await pool.update(Array.from({ length: 50 }, (_, i) => at(`10.0.0.${i}:1`)))
+  for (const backend of pool.backends) pool.ramp(backend, 0.05)
+  t.not(elect(), 'all-full')
+  t.ok(asked < 20)
+})
+
+t.test('panic', async (t) => {
+  const four = ['a:1', 'b:1', 'c:1', 'd:1']
+
+  t.test('begins below the threshold, not at it, and ends there', async (t) => {
+    const { pool, panics, get, electable } = setUp({ panicThreshold: 50 })
+    await pool.update(four.map((each) => at(each)))
+    pool.mark(get('a:1'), false)
+    pool.eject(get('b:1'), true)
+    t.same(electable(), ['c:1', 'd:1'])
+    t.same(panics, [])
+    pool.mark(get('c:1'), false)
+    t.same(electable(), four, 'all, also the ejected one')
+    t.equal(pool.panic, true)
+    pool.eject(get('b:1'), false)
+    t.same(electable(), ['b:1', 'd:1'])
+    t.same(panics, [true, false])
+  })
+
+  t.test('elects nobody who drains, is full, has no address or is of a lesser priority', async (t) => {
+    const { pool, get, electable } = setUp({ panicThreshold: 100 })
+    await pool.update([
+      at('a:1'),
+      at('b:1', { drain: true }),
+      at('c:1', { maxConnections: 1 }),
+      at('d:1', { priority: 2 }),
+      at('e:1'),
+    ])
+    for (const backend of pool.backends) pool.mark(backend, false)
+    pool.take(get('c:1').row)
+    pool.locate(get('e:1'), [])
+    t.same(electable(), ['a:1'])
+    pool.advise(get('a:1'), { drain: true })
+    t.same(electable(), ['d:1'])
+  })
+
+  t.test('counts nobody of whom nothing is known yet', async (t) => {
+    const { pool, panics, get, elect, electable } = setUp({ panicThreshold: 50, healthy: false })
+    await pool.update(four.map((each) => at(each)))
+    t.equal(elect(), 'all-unhealthy')
+    pool.mark(get('a:1'), true)
+    t.same(electable(), ['a:1'])
+    t.same(panics, [], 'a server that boots does not panic')
+    pool.mark(get('b:1'), false)
+    pool.mark(get('c:1'), false)
+    t.same(panics, [true])
+    t.same(electable(), ['a:1', 'b:1', 'c:1'])
+    pool.unmark(get('b:1'))
+    t.same(panics, [true, false])
+  })
+
+  t.test(
+    'ends when those that were down are gone, and a list that is replaced does not begin it',
+    async (t) => {
+      const { pool, panics, get } = setUp({ panicThreshold: 60 })
+      await pool.update(four.map((each) => at(each)))
+      pool.mark(get('c:1'), false)
+      pool.mark(get('d:1'), false)
+      await pool.update([at('a:1')])
+      t.same(panics, [true, false])
+      await pool.update([at('b:1')])
+      await pool.update([])
+      t.same(panics, [true, false])
+      t.same([pool.discovered, pool.candidates, pool.fit], [0, 0, 0])
+    },
+  )
+})
+
+/** What `Pool.live` promises, from the backends' own facts. */
+function liveOf(pool: Pool, threshold: number): Backend[] {
+  const able = [...pool.backends].filter(
+    ({ discovered, endpoints, advice }) => discovered && endpoints.length > 0 && !advice.drain,
+  )
+  const fit = able.filter(({ healthy, ejected }) => healthy && !ejected)
+  assert.deepEqual([pool.candidates, pool.fit], [able.length, fit.length])
+  assert.equal(pool.discovered, [...pool.backends].filter(({ discovered }) => discovered).length)
+  return fit.length * 100 < threshold * able.length ? able : fit
+}
+
+t.test(
   'whatever happens, an election sees exactly who is live and not full, in the order of their text',
   async () => {
     const names = ['a:1', 'b:1', 'c:1', 'd:1', 'e:1']
     const step = fc.oneof(
       fc.record({ do: fc.constant('list' as const), list: fc.subarray(names) }),
       fc.record({ do: fc.constant('mark' as const), who: fc.constantFrom(...names), up: fc.boolean() }),
+      fc.record({ do: fc.constant('eject' as const), who: fc.constantFrom(...names), up: fc.boolean() }),
+      fc.record({ do: fc.constant('drain' as const), who: fc.constantFrom(...names), up: fc.boolean() }),
+      fc.record({ do: fc.constant('locate' as const), who: fc.constantFrom(...names), up: fc.boolean() }),
       fc.record({ do: fc.constant('take' as const), who: fc.constantFrom(...names) }),
       fc.record({ do: fc.constant('release' as const), who: fc.constantFrom(...names) }),
     )
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
-        const { pool, get, electable } = setUp()
-        for (const each of steps) {
-          if (each.do === 'list') await pool.update(each.list.map((text) => at(text, { maxConnections: 2 })))
-          else {
-            const backend = get(each.who)
-            if (!backend) continue
-            const held = pool.columns.slots[backend.row]!
-            if (each.do === 'mark') pool.mark(backend, each.up)
-            if (each.do === 'take' && held < 2) pool.take(backend.row)
-            if (each.do === 'release' && held > 0) pool.release(backend.row)
+      fc.asyncProperty(
+        fc.array(step, { maxLength: 40 }),
+        fc.constantFrom(0, 50, 100),
+        async (steps, threshold) => {
+          const { pool, get, electable } = setUp({ panicThreshold: threshold })
+          for (const each of steps) {
+            if (each.do === 'list')
+              await pool.update(each.list.map((text) => at(text, { maxConnections: 2 })))
+            else {
+              const backend = get(each.who)
+              if (!backend) continue
+              const held = pool.columns.slots[backend.row]!
+              if (each.do === 'mark') pool.mark(backend, each.up)
+              if (each.do === 'eject') pool.eject(backend, each.up && backend.discovered)
+              if (each.do === 'drain') pool.advise(backend, { drain: each.up })
+              if (each.do === 'locate') pool.locate(backend, each.up ? [backend.found.address] : [])
+              if (each.do === 'take' && held < 2) pool.take(backend.row)
+              if (each.do === 'release' && held > 0) pool.release(backend.row)
+            }
+            const expected = liveOf(pool, threshold)
+              .filter((one) => pool.columns.slots[one.row]! < 2)
+              .map(({ text }) => text)
+              .sort()
+            assert.deepEqual(electable(), expected)
           }
-          const expected = [...pool.backends]
-            .filter((one) => pool.live(one) && pool.columns.slots[one.row]! < 2)
-            .map(({ text }) => text)
-            .sort()
-          assert.deepEqual(electable(), expected)
-        }
-      }),
-      { numRuns: 60 },
+        },
+      ),
+      { numRuns: 150 },
     )
   },
 )
