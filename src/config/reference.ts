@@ -80,14 +80,16 @@ function collectKind(
   const shapes = [...kindsOf(union)!.values()].map((option) => keysOf(option)!)
   const isCommon = (key: string) =>
     shapes.filter((shape) => Object.hasOwn(shape, key)).length > shapes.length / 2
-  const entries = Object.entries(keysOf(each)!)
-  const common = entries.filter(([key]) => isCommon(key))
-  const own = entries.filter(([key]) => !isCommon(key))
-  if (!found.has(path))
+  const own = Object.entries(keysOf(each)!).filter(([key]) => !isCommon(key))
+  if (!found.has(path)) {
+    const common = Object.entries(Object.assign({}, ...shapes) as (typeof shapes)[number]).filter(([key]) =>
+      isCommon(key),
+    )
     found.set(
       path,
       common.map(([key, schema]) => keyOf(path, key, schema, [...kindsOf(union)!.keys()])),
     )
+  }
   found.set(
     `${path}.${kind}`,
     own.map(([key, schema]) => keyOf(path, key, schema)),

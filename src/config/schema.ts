@@ -108,7 +108,9 @@ const sections = {
     ),
   healthcheck_concurrency: count(1)
     .default(1000)
-    .describe('Most health checks at once, all servers together.'),
+    .describe(
+      'Most health checks at once, all servers together; those that only wait for a dial to be answered do not count.',
+    ),
 }
 
 /** The document without its servers, which are read one by one. */

@@ -175,7 +175,7 @@ export class Sources {
   }
 }
 
-/** Makes the discovery of one source; opens nothing. Throws `UnsupportedError`. */
+/** Makes the discovery of one source; opens nothing. */
 export function createDiscovery(settings: SourceSettings, context: DiscoveryContext): Discovery {
   return kindOf(settings).create(settings, context)
 }

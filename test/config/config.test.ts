@@ -59,7 +59,7 @@ t.test('the sample starts one server and nothing else', async (t) => {
 t.test('the sample is valid with every comment taken away', async (t) => {
   const { config, warnings } = toml(uncommented)
   t.same(warnings, [])
-  t.equal(config.servers.size, 12)
+  t.equal(config.servers.size, 20)
 })
 
 t.test('the sample has every key, with its default where it has one', async (t) => {
@@ -82,6 +82,7 @@ const EXAMPLES = new Set([
   'plaintext_regex_pattern',
   'probe_recv_len',
   'probe_strategy',
+  'tls_verify',
   'cert_path',
   'key_path',
 ])
