@@ -6,10 +6,10 @@ import { DiscoveryError, messageOf } from '../core/errors.ts'
 import { follow, run } from '../core/run.ts'
 import { flag, texts } from '../core/settings.ts'
 import { Blocks } from './reading/blocks.ts'
-import type { Answer, Discovery } from './discovery.ts'
+import type { Discovery } from './discovery.ts'
 import { discovery } from './discovery.ts'
 import { lineReader } from './reading/line.ts'
-import { linesOf } from './reading/lines.ts'
+import type { ReadLines } from './reading/line.ts'
 import { keepWatching } from './watching.ts'
 
 /** The most a program may print: some 20,000 backends. */
@@ -33,8 +33,7 @@ export const exec = discovery(
     source: ({ exec_command }) => `exec ${exec_command[0]}`,
   },
   ({ exec_command, exec_stream }, { clock }) => {
-    const readLines = lineReader()
-    const read = (text: Buffer, signal: AbortSignal) => readLines(linesOf(text, signal))
+    const read = lineReader()
     if (exec_stream) return stream(exec_command, clock, read)
     return {
       ask: async (signal) => read(Buffer.from(await run(exec_command, signal, MOST_BYTES)), signal),
@@ -43,11 +42,7 @@ export const exec = discovery(
 )
 
 /** A program that goes on: what it printed last is the answer while it runs, and how it ended the error then. */
-function stream(
-  command: readonly string[],
-  clock: Clock,
-  read: (text: Buffer, signal: AbortSignal) => Promise<Answer>,
-): Discovery {
+function stream(command: readonly string[], clock: Clock, read: ReadLines): Discovery {
   const latest = new Latest()
   return {
     ask: async (signal) => read(await latest.list(signal), signal),

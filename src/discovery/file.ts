@@ -10,7 +10,6 @@ import { readFiles } from './file/files.ts'
 import { watchFiles } from './file/watch.ts'
 import { lineReader } from './reading/line.ts'
 import type { ReadLines } from './reading/line.ts'
-import { linesOf } from './reading/lines.ts'
 import { Rejects } from './reading/rejects.ts'
 import { keepWatching } from './watching.ts'
 
@@ -52,7 +51,7 @@ class Reader {
       const readLines = before.get(path) ?? lineReader()
       this.#lines.set(path, readLines)
       const answer = await (
-        path.endsWith('.json') ? readElements(text, USUAL, signal) : readLines(linesOf(text, signal))
+        path.endsWith('.json') ? readElements(text, USUAL, signal) : readLines(text, signal)
       ).catch((error: Error) => {
         throw signal.aborted
           ? signal.reason

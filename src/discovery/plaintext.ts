@@ -7,8 +7,9 @@ import { inSlices } from '../core/slices.ts'
 import type { Answer } from './discovery.ts'
 import { discovery } from './discovery.ts'
 import { endpoint } from './reading/endpoint.ts'
-import { lineReader, LONGEST_LINE } from './reading/line.ts'
-import { linesOf } from './reading/lines.ts'
+import { lineReader } from './reading/line.ts'
+import type { ReadLines } from './reading/line.ts'
+import { linesOf, LONGEST_LINE } from './reading/lines.ts'
 import { readNamed } from './reading/named.ts'
 import { quote } from './reading/options.ts'
 import { Rejects } from './reading/rejects.ts'
@@ -49,19 +50,19 @@ export const plaintext = discovery(
   (settings) => {
     const { plaintext_regex_pattern } = settings
     const read = plaintext_regex_pattern === LINE ? lineReader() : patternReader(plaintext_regex_pattern)
-    return { ask: async (signal) => read(linesOf(await fetch(settings, signal), signal)) }
+    return { ask: async (signal) => read(await fetch(settings, signal), signal) }
   },
 )
 
 /** Reads lines by a pattern of the user's; of two equal backends the later counts. */
-function patternReader(text: string): (lines: Iterable<string>) => Promise<Answer> {
-  const expression = RE2JS.compile(text)
+function patternReader(pattern: string): ReadLines {
+  const expression = RE2JS.compile(pattern)
   const groups = expression.namedGroups()
-  return async (lines) => {
+  return async (text, signal) => {
     const backends = new Map<string, Found>()
     const rejects = new Rejects()
     let number = 0
-    await inSlices(lines, (line) => {
+    await inSlices(linesOf(text, signal), (line) => {
       const place = `line ${++number}`
       const trimmed = line.trim()
       if (trimmed === '') return

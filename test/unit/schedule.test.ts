@@ -14,7 +14,8 @@ import { FakeClock } from '../support/clock.ts'
 import { pass } from '../support/pass.ts'
 import { until } from '../support/until.ts'
 
-const readLines = (text: string) => lineReader()(text)
+const { signal } = new AbortController()
+const readLines = (text: string) => lineReader()(Buffer.from(text), signal)
 
 configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
 
@@ -653,7 +654,8 @@ t.test('ten thousand lines are read in slices', async (t) => {
 })
 
 t.test('a line that was there the last time is the same backend, the very object', async (t) => {
-  const read = lineReader()
+  const reader = lineReader()
+  const read = (text: string) => reader(Buffer.from(text), signal)
   const before = await read('a:1 weight=2\nb:1\n')
   const after = await read('b:1\na:1 weight=2\nc:1\njunk\n')
   t.equal(after.backends[1], before.backends[0])

@@ -5,11 +5,9 @@ import { found } from '../../core/backend.ts'
 import type { Found } from '../../core/backend.ts'
 import { inSlices } from '../../core/slices.ts'
 import type { Answer } from '../discovery.ts'
+import { linesOf, LONGEST_LINE } from './lines.ts'
 import { optionOf, OPTION_NAMES, quote, readOption } from './options.ts'
 import { Rejects } from './rejects.ts'
-
-/** No backend needs a longer line, in characters. */
-export const LONGEST_LINE = 4096
 
 const OPTIONS = OPTION_NAMES.map((name) => `${name}=`).join(', ')
 
@@ -46,13 +44,13 @@ export function lineOf({ address, weight, priority, maxConnections, sni, drain }
   return [addressText(address), ...options.filter(Boolean)].join(' ')
 }
 
-/** Reads texts of backend lines, one after another. */
-export type ReadLines = (lines: Iterable<string>) => Promise<Answer>
+/** Reads a text of backend lines, in slices. Rejects beyond 100,000 lines, and when `signal` aborts. */
+export type ReadLines = (text: Buffer, signal: AbortSignal) => Promise<Answer>
 
 /** A reader of texts that change little: a line it has read the last time is not read again. */
 export function lineReader(): ReadLines {
   const lines = new Lines()
-  return (text) => lines.read(text, (index) => `line ${index + 1}`)
+  return (text, signal) => lines.read(linesOf(text, signal), (index) => `line ${index + 1}`)
 }
 
 /** Reads entries that are a backend line each; `place` names the one that is rejected. */

@@ -1,6 +1,7 @@
 // The lines of a text that came as bytes, one at a time and not more than anybody needs.
 
-import { LONGEST_LINE } from './line.ts'
+/** No backend needs a longer line, in characters. */
+export const LONGEST_LINE = 4096
 
 /** More lines than anybody has backends. */
 const MOST_LINES = 100_000
