@@ -10,35 +10,6 @@ set -eu
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/fairlead-components
 consul=$cache/consul/usr/bin/consul
 
-install() {
-  [ -x "$consul" ] && return
-  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail 'no apt here to fetch Consul with'
-  scratch=$(mktemp -d)
-  trap 'rm -rf "$scratch"' EXIT
-  mkdir -p "$scratch/lists/partial" "$scratch/archives/partial"
-  # The mirror this machine is set up with.
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Label: Debian' 'Identifier: Packages' | head -n 1)
-  [ -n "$mirror" ] || fail 'no Debian mirror in the sources of apt'
-  keys=/usr/share/keyrings/debian-archive-keyring.gpg
-  echo "deb [signed-by=$keys] $mirror bullseye main" >"$scratch/sources.list"
-  cd "$scratch"
-  apt update || fail "no Debian bullseye at $mirror"
-  apt download consul || fail "no package consul in Debian bullseye at $mirror"
-  dpkg-deb -x consul_*.deb unpacked
-  mkdir -p "$cache"
-  rm -rf "$cache/consul"
-  mv unpacked "$cache/consul"
-}
-
-# apt with its own sources, lists and cache, as if nothing were installed.
-apt() {
-  apt-get -qq \
-    -o Dir::Etc::SourceList="$scratch/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-    -o Dir::State::Lists="$scratch/lists" -o Dir::State::Status=/dev/null \
-    -o Dir::Cache="$scratch" -o APT::Sandbox::User=root -o APT::Update::Post-Invoke-Success= \
-    "$@"
-}
-
 start() {
   dir=$1
   shift
@@ -103,7 +74,7 @@ fail() {
 }
 
 case ${1-}:$# in
-  install:1) install ;;
+  install:1) "$(dirname "$0")/fetch.sh" bullseye consul consul ;;
   start:[3-9]) shift; start "$@" ;;
   stop:[23]) shift; stop "$@" ;;
   *) echo "usage: $0 install | start DIR ADDRESS... | stop DIR [ADDRESS]" >&2; exit 2 ;;

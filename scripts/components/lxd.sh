@@ -10,35 +10,6 @@
 set -eu
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/fairlead-components
 
-install_incus() {
-  [ -x "$cache/incus/usr/libexec/incus/incusd" ] && return
-  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail 'no apt here to fetch Incus with'
-  scratch=$(mktemp -d)
-  trap 'rm -rf "$scratch"' EXIT
-  mkdir -p "$scratch/lists/partial" "$scratch/archives/partial"
-  # The mirror this machine is set up with.
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Label: Debian' 'Identifier: Packages' | head -n 1)
-  [ -n "$mirror" ] || fail 'no Debian mirror in the sources of apt'
-  keys=/usr/share/keyrings/debian-archive-keyring.gpg
-  echo "deb [signed-by=$keys] $mirror bookworm-backports main" >"$scratch/sources.list"
-  cd "$scratch"
-  apt update || fail "no Debian bookworm-backports at $mirror"
-  apt download incus-base incus-client libcowsql0 libraft0 || fail "no Incus in bookworm-backports at $mirror"
-  for package in *.deb; do dpkg-deb -x "$package" unpacked; done
-  mkdir -p "$cache"
-  rm -rf "$cache/incus"
-  mv unpacked "$cache/incus"
-}
-
-# apt with its own sources, lists and cache, as if nothing were installed.
-apt() {
-  apt-get -qq \
-    -o Dir::Etc::SourceList="$scratch/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-    -o Dir::State::Lists="$scratch/lists" -o Dir::State::Status=/dev/null \
-    -o Dir::Cache="$scratch" -o APT::Sandbox::User=root -o APT::Update::Post-Invoke-Success= \
-    "$@"
-}
-
 # What differs between the two, and where their state is.
 use() {
   dir=$1
@@ -180,7 +151,7 @@ absent() {
 }
 
 case ${1-}:$# in
-  install-incus:1) install_incus ;;
+  install-incus:1) "$(dirname "$0")/fetch.sh" bookworm-backports incus incus-base incus-client libcowsql0 libraft0 ;;
   start:3) start "$2" "$3" ;;
   restart:2) use "$2"; end; run ;;
   stop:2) stop "$2" ;;

@@ -3,6 +3,7 @@
 
 import { z } from 'zod'
 import { parseDuration } from './duration.ts'
+import type { Problem } from './errors.ts'
 
 /** A zod object's inside: key to schema. Each kind exports one; its keys are the config's keys. */
 export type Shape = z.core.$ZodLooseShape
@@ -68,3 +69,19 @@ export const percent = () =>
     .regex(/^\s*\d+(\.\d+)?\s*%\s*$/, { error: PERCENT })
     .transform((value) => parseFloat(value) / 100)
     .refine((share) => share <= 1, { error: PERCENT })
+
+/** `object` with rules between its keys: each problem is told at its key. */
+export function ruled<T extends z.ZodObject>(
+  object: T,
+  conflicts: (values: z.output<T>) => readonly Problem[],
+): T {
+  return object.superRefine((values, context) => {
+    for (const { path, message } of conflicts(values))
+      context.addIssue({
+        code: 'custom',
+        path: [path],
+        message,
+        input: (values as Record<string, unknown>)[path],
+      })
+  })
+}

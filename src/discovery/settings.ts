@@ -1,7 +1,7 @@
 // The discovery section of a server: the keys all kinds share, and each kind's own.
 
 import { z } from 'zod'
-import { count, duration, oneOf, percent } from '../core/settings.ts'
+import { count, duration, oneOf, percent, ruled } from '../core/settings.ts'
 import type { DiscoveryKind } from './discovery.ts'
 import * as kinds from './kinds.ts'
 
@@ -97,14 +97,5 @@ function expectedKind(all: readonly string[]) {
 function section(kind: DiscoveryName): Sections {
   const own = kinds[kind] as unknown as DiscoveryKind
   const object = z.strictObject({ kind: z.literal(kind).describe(KIND), ...common, ...own.settings })
-  const whole = object.superRefine((value, context) => {
-    for (const { path, message } of own.conflicts?.(value) ?? [])
-      context.addIssue({
-        code: 'custom',
-        path: [path],
-        message,
-        input: (value as Record<string, unknown>)[path],
-      })
-  })
-  return whole as unknown as Sections
+  return ruled(object, (values) => own.conflicts?.(values) ?? []) as unknown as Sections
 }

@@ -1,7 +1,7 @@
 // The healthcheck section of a server: the keys all kinds share, and each kind's own.
 
 import { z } from 'zod'
-import { duration, oneOf, positiveDuration } from '../core/settings.ts'
+import { duration, oneOf, positiveDuration, ruled } from '../core/settings.ts'
 import type { Check, CheckKind, Target } from './check.ts'
 import * as kinds from './kinds.ts'
 import { elsewhere } from './where.ts'
@@ -93,14 +93,5 @@ function section(kind: CheckName): Sections {
     ...common,
     ...own.settings,
   })
-  const whole = object.superRefine((value, context) => {
-    for (const { path, message } of own.conflicts?.(value) ?? [])
-      context.addIssue({
-        code: 'custom',
-        path: [path],
-        message,
-        input: (value as Record<string, unknown>)[path],
-      })
-  })
-  return whole as unknown as Sections
+  return ruled(object, (values) => own.conflicts?.(values) ?? []) as unknown as Sections
 }
