@@ -11,7 +11,7 @@ import type { MonitorEvents, MonitorSettings } from '../../src/health/monitor.ts
 import { Streak } from '../../src/health/streak.ts'
 import { FakeClock } from '../support/clock.ts'
 import { deafBackend } from '../support/ends.ts'
-import { pass } from '../support/pass.ts'
+import { pass as passTime } from '../support/pass.ts'
 import { until } from '../support/until.ts'
 
 configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
@@ -92,7 +92,21 @@ function hang(signal: AbortSignal, aborted: () => void): Promise<never> {
   )
 }
 
+/** The gate of the test at hand, and how many turns of the loop it may take to let somebody in. */
+let letting = new Gate()
+const TURNS = 100
+
+/** Time passes, and whoever is due is let in before more of it does: the gate waits for a loop that is really quiet. */
+async function pass(clock: FakeClock, ms: number, steps = 1): Promise<void> {
+  for (let i = 0; i < steps; i++) {
+    await passTime(clock, ms / steps)
+    for (let turn = 0; letting.waiting > 0 && turn < TURNS; turn++) await new Promise(setImmediate)
+    await passTime(clock, 0)
+  }
+}
+
 function monitored(settings: Partial<MonitorSettings> = {}, gate = new Gate()) {
+  letting = gate
   const clock = new FakeClock()
   const check = new Scripted(clock)
   const flips: string[] = []
