@@ -12,7 +12,7 @@ const SECRET = /password|token|login|secret|(?:^|_)acl(?:$|_)/i
 const SECRETS = /_headers$/i
 
 /** User and password inside a URL. */
-const CREDENTIALS = /(?<=:\/\/)[^/@\s]+(?=@)/g
+const CREDENTIALS = /(?<=:\/\/)[^/\s]+(?=@)/g
 
 const MASK = '***'
 const SHOWN = 60

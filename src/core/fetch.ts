@@ -8,6 +8,9 @@ import { secureContext } from './trust.ts'
 
 const MOST_REDIRECTS = 5
 
+/** RFC 9110, 15.4: what sends the asker elsewhere. */
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
+
 /** How much is read of an answer that is not what was asked for. */
 const BEGINNING_BYTES = 1024
 
@@ -43,7 +46,7 @@ async function follow(url: URL, question: Question, redirects: number): Promise<
   const response = await open(url, question)
   const status = response.statusCode ?? 0
   const { location } = response.headers
-  if (status < 300 || status >= 400 || !location)
+  if (!REDIRECTS.has(status) || !location)
     return { status, body: await body(response, isSuccess(status) ? question.mostBytes : undefined) }
 
   response.destroy()
@@ -80,6 +83,8 @@ function open(url: URL, { mostBytes: _, ...question }: Question): Promise<Incomi
     const request =
       url.protocol === 'https:' ? getHttps(url, secured(options), resolve) : getHttp(url, options, resolve)
     request.on('error', reject)
+    // Answered with 101, which nobody asked for, it ends without a word.
+    request.on('close', () => reject(new Error('the connection was closed before the answer')))
   })
 }
 

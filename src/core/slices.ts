@@ -15,7 +15,7 @@ export async function inSlices<T>(items: Iterable<T>, work: (item: T) => void): 
   let count = 0
   for (const item of items) {
     work(item)
-    if ((++count & 15) === 0 && performance.now() - began > SLICE_MS) {
+    if ((++count & 3) === 0 && performance.now() - began > SLICE_MS) {
       await quiet()
       began = performance.now()
     }

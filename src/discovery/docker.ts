@@ -133,9 +133,9 @@ class Containers implements Discovery {
       if ('wrong' in container) rejects.add(`container ${index}: ${container.wrong}`)
       else if (this.#isWanted(container)) containers.push(container)
     })
-    await this.#readHosts(containers, signal)
+    const known = await this.#withHosts(containers, rejects, signal)
     const backends = new Map<string, Found>()
-    await inSlices(containers, (container) => {
+    await inSlices(known, (container) => {
       for (const each of this.#backends(container, rejects))
         if (!backends.has(each.identity)) backends.set(each.identity, each)
     })
@@ -166,26 +166,36 @@ class Containers implements Discovery {
 
   #backends(container: Container, rejects: Rejects): Found[] {
     const labels = container.Labels ?? {}
-    const { options, wrong } = labelOptions(Object.entries(labels))
+    const { options, wrong } = labelOptions([
+      // gobetween's own label, which has no prefix.
+      ...(labels.sni ? [['fairlead.sni', labels.sni] as const] : []),
+      ...Object.entries(labels),
+    ])
     for (const each of wrong) rejects.add(`container ${nameOf(container)}: ${each}`)
     const places = placesOf(container, this.#wanted, this.#hosts.get(container.Id) || undefined)
     if (typeof places === 'string') {
       rejects.add(`container ${nameOf(container)}: ${places}`)
       return []
     }
-    // gobetween's own label, which has no prefix.
-    const { sni } = labels
-    return places.map((place) => found(place, { ...(sni && { sni }), ...options }))
+    return places.map((place) => found(place, options))
   }
 
-  /** Learns the host that each container names, from those not known yet, a few at a time. */
-  async #readHosts(containers: readonly Container[], signal: AbortSignal): Promise<void> {
-    if (this.#keys.docker_container_host_env_var === '') return
+  /** Learns the host that each container names, of those not known yet, a few at a time; those it is known of. */
+  async #withHosts(
+    containers: readonly Container[],
+    rejects: Rejects,
+    signal: AbortSignal,
+  ): Promise<readonly Container[]> {
+    if (this.#keys.docker_container_host_env_var === '') return containers
     const rest = containers.filter(({ Id }) => !this.#hosts.has(Id)).values()
     const failed = new AbortController()
     const either = AbortSignal.any([signal, failed.signal])
     const inspect = async () => {
-      for (const { Id } of rest) this.#hosts.set(Id, await this.#hostOf(Id, either))
+      for (const container of rest) {
+        const host = await this.#hostOf(container.Id, either)
+        if (typeof host === 'string') this.#hosts.set(container.Id, host)
+        else rejects.add(`container ${nameOf(container)}: ${host.wrong}`)
+      }
     }
     const inspecting = Array.from({ length: INSPECTED }, () =>
       inspect().catch((error: unknown) => failed.abort(error)),
@@ -195,19 +205,21 @@ class Containers implements Discovery {
     failed.signal.throwIfAborted()
     const listed = new Set(containers.map(({ Id }) => Id))
     for (const id of this.#hosts.keys()) if (!listed.has(id)) this.#hosts.delete(id)
+    return containers.filter(({ Id }) => this.#hosts.has(Id))
   }
 
-  async #hostOf(id: string, signal: AbortSignal): Promise<string> {
+  /** Empty where the container names none; rejects where nobody can be asked. */
+  async #hostOf(id: string, signal: AbortSignal): Promise<string | { readonly wrong: string }> {
     const prefix = `${this.#keys.docker_container_host_env_var}=`
     try {
       const path = `/containers/${encodeURIComponent(id)}/json`
       const container = read(inspected, await this.#api.get(path, {}, MOST_CONTAINER, signal))
-      if ('wrong' in container) throw new DiscoveryError(`container ${id}: ${container.wrong}`)
+      if ('wrong' in container) return container
       return container.Config.Env?.find((each) => each.startsWith(prefix))?.slice(prefix.length) ?? ''
     } catch (error) {
+      if (!(error instanceof EngineFault) || error.status === undefined) throw error
       // Gone since it was listed, which the next question will say.
-      if (error instanceof EngineFault && error.status === 404) return ''
-      throw error
+      return error.status === 404 ? '' : { wrong: error.message }
     }
   }
 }

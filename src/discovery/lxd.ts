@@ -37,9 +37,13 @@ const ADDRESS = 'an address that starts with "https:" or "unix:"'
 
 const settings = {
   lxd_server_address: text()
-    .refine((value) => /^unix:/.test(value) || (/^https:/.test(value) && URL.canParse(value)), {
-      error: ADDRESS,
-    })
+    .refine(
+      (value) =>
+        /^unix:/.test(value) || (/^https:/.test(value) && URL.canParse(value) && !value.includes('@')),
+      {
+        error: ADDRESS,
+      },
+    )
     .describe(
       'LXD or Incus server to ask, such as "https://10.0.0.1:8443" or "unix:///var/lib/lxd/unix.socket".',
     ),

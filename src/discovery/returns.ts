@@ -1,10 +1,15 @@
 // Backends that come and go: from the third return within a minute on, each waits before it is used again.
 
+import { inSlices } from '../core/slices.ts'
+
 /** Returns are counted within this time, in milliseconds. */
 const WINDOW_MS = 60_000
 
 /** The return that waits, and every further one. */
 const THIRD = 3
+
+/** More than this many at once are a source that names others all the time. */
+const MOST = 100_000
 
 interface Past {
   /** When it returned, the latest last; none older than the window. */
@@ -34,17 +39,22 @@ export class Returns {
     return this.#waiting.has(identity)
   }
 
-  /** Takes note of a list that follows another, at `now`. Returns those that begin to wait. */
-  note(
+  /** Takes note of a list that follows another, at `now`, in slices. Resolves with those that begin to wait. */
+  async note(
     before: ReadonlyMap<string, unknown>,
     next: ReadonlyMap<string, unknown>,
     now: number,
-  ): readonly string[] {
-    this.#forget(now)
-    for (const identity of before.keys()) if (!next.has(identity)) this.#left(identity, now)
+  ): Promise<readonly string[]> {
+    await inSlices(this.#past, ([identity, { at }]) => {
+      if (now - at >= WINDOW_MS) this.#past.delete(identity)
+    })
+    await inSlices(before.keys(), (identity) => {
+      if (!next.has(identity)) this.#left(identity, now)
+    })
     const late: string[] = []
-    for (const identity of next.keys())
+    await inSlices(next.keys(), (identity) => {
       if (!before.has(identity) && this.#cameTooOften(identity, now)) late.push(identity)
+    })
     return late
   }
 
@@ -65,7 +75,7 @@ export class Returns {
     this.#waiting.delete(identity)
     const past = this.#past.get(identity)
     if (past) past.at = now
-    else this.#past.set(identity, { returns: [], at: now })
+    else if (this.#past.size < MOST) this.#past.set(identity, { returns: [], at: now })
   }
 
   #cameTooOften(identity: string, now: number): boolean {
@@ -76,9 +86,5 @@ export class Returns {
     if (past.returns.length < THIRD) return false
     this.#waiting.set(identity, now + this.#delayMs)
     return true
-  }
-
-  #forget(now: number): void {
-    for (const [identity, { at }] of this.#past) if (now - at >= WINDOW_MS) this.#past.delete(identity)
   }
 }

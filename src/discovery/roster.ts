@@ -4,6 +4,7 @@
 //      failure ─► failpolicy ─► too old? ──────────────────────┘
 
 import type { Found } from '../core/backend.ts'
+import { pause } from '../core/clock.ts'
 import type { Cancel, Clock } from '../core/clock.ts'
 import { formatDuration } from '../core/duration.ts'
 import type { Logger } from '../core/log.ts'
@@ -27,6 +28,9 @@ export interface Rails {
   readonly readmitDelayMs: number
 }
 
+/** A folder that hangs does not keep answers waiting for longer. */
+const LONGEST_LOAD_MS = 1_000
+
 /** Shares of fewer backends than this say nothing. */
 const LEAST_TO_SHARE = 5
 
@@ -36,6 +40,12 @@ export interface Listed {
 }
 
 export type Publish = (listed: Listed) => void
+
+/** What an earlier run believed, and how long ago. */
+export interface Kept {
+  readonly backends: readonly Found[]
+  readonly ageMs: number
+}
 
 /** Who remembers what was believed last. */
 export interface Memory {
@@ -70,6 +80,7 @@ export interface RosterStatus {
 }
 
 const NOBODY: Backends = new Map()
+const NOTHING: Kept = { backends: [], ageMs: 0 }
 
 export class Roster {
   readonly #rails: Rails
@@ -88,7 +99,10 @@ export class Roster {
   #failing = false
   #restored = false
   #stale = false
-  #hold: { readonly began: number; readonly since: number; backends: number } | undefined
+  /** `trusted` is what was believed when it began: the only backends it keeps. */
+  #hold:
+    | { readonly trusted: Backends; readonly began: number; readonly since: number; backends: number }
+    | undefined
   #trustedAt = 0
   #staleTimer: Cancel = () => {}
   #returnTimer: Cancel = () => {}
@@ -120,9 +134,11 @@ export class Roster {
     }
   }
 
-  /** A list of an earlier run, `ageMs` old: used until somebody answers, unless it is too old or too late. */
-  restored(backends: readonly Found[], ageMs: number): Promise<void> {
+  /** A list of an earlier run: used until somebody answers, unless it is too old. Answers wait for it, a second at most. */
+  restored(kept: Promise<Kept | undefined>): Promise<void> {
     return this.#exclusively(async () => {
+      const { backends, ageMs } = (await this.#soon(kept)) ?? NOTHING
+      if (backends.length === 0) return
       const { maxStalenessMs } = this.#rails
       if (this.#answered || !this.#showsBelieved() || (maxStalenessMs > 0 && ageMs > maxStalenessMs)) return
       this.#trustedAt = this.#clock.now() - ageMs
@@ -142,13 +158,14 @@ export class Roster {
       this.#trustedAt = this.#clock.now()
       this.#staleTimer()
       const asBefore = this.#answered && !this.#failing && !this.#hold && sameList(backends, this.#lastAnswer)
+      const isFirst = !this.#answered
       this.#answered = true
       this.#failing = false
       this.#restored = false
       this.#stale = false
       this.#lastAnswer = backends
       if (asBefore) return void this.#memory?.confirm()
-      return this.#judge(await indexed(backends), askedAt)
+      return this.#judge(await indexed(backends), askedAt, isFirst)
     })
   }
 
@@ -170,23 +187,33 @@ export class Roster {
     this.#returnTimer()
   }
 
+  /** What is kept, unless reading it takes too long. */
+  async #soon(kept: Promise<Kept | undefined>): Promise<Kept | undefined> {
+    const over = new AbortController()
+    const late = pause(this.#clock, LONGEST_LOAD_MS, over.signal).then(() => undefined)
+    return Promise.race([kept, late]).finally(() => over.abort())
+  }
+
   #exclusively<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#turn.then(work)
     this.#turn = done.catch(() => {})
     return done
   }
 
-  async #judge(answer: Backends, askedAt: number): Promise<number | undefined> {
+  async #judge(answer: Backends, askedAt: number, isFirst: boolean): Promise<number | undefined> {
     const before = this.#believed
     const held = await this.#rail(answer, askedAt)
-    if (await difference(before, this.#believed, 0)) this.#memory?.keep([...this.#believed.values()])
+    // A file of an earlier run need not be what was believed before.
+    if (isFirst || (await difference(before, this.#believed, 0)))
+      this.#memory?.keep([...this.#believed.values()])
     else this.#memory?.confirm()
     return held
   }
 
   async #rail(answer: Backends, askedAt: number): Promise<number | undefined> {
-    const missing = await missingFrom(answer, this.#believed)
-    const why = this.#objection(answer.size, missing.length)
+    const trusted = this.#hold?.trusted ?? this.#believed
+    const missing = await missingFrom(answer, trusted)
+    const why = this.#objection(trusted.size, answer.size, missing.length)
     const held = why ? this.#heldMs(why, missing.length, askedAt) : undefined
     if (held === undefined) {
       if (this.#hold) this.#log.info(why ? 'the removal is confirmed' : 'the missing backends are back')
@@ -202,9 +229,8 @@ export class Roster {
   }
 
   /** Why so many may not go at once; undefined when they may. */
-  #objection(left: number, missing: number): string | undefined {
+  #objection(before: number, left: number, missing: number): string | undefined {
     const { minBackends, maxRemoval } = this.#rails
-    const before = this.#believed.size
     if (missing === 0) return undefined
     if (maxRemoval !== undefined && before >= LEAST_TO_SHARE && missing > maxRemoval * before)
       return `${missing} of ${before} backends are missing in the answer, max_removal allows ${maxRemoval * 100}%`
@@ -218,7 +244,12 @@ export class Roster {
     const { removalHoldMs } = this.#rails
     if (!this.#hold) {
       if (removalHoldMs === 0) return undefined
-      this.#hold = { began: this.#clock.now(), since: this.#clock.date(), backends: missing }
+      this.#hold = {
+        trusted: this.#believed,
+        began: this.#clock.now(),
+        since: this.#clock.date(),
+        backends: missing,
+      }
       this.#counts.held++
       this.#log.warn(`${why}: they stay for ${formatDuration(removalHoldMs)} and the source is asked again`)
     }
@@ -228,20 +259,20 @@ export class Roster {
   }
 
   async #believe(next: Backends): Promise<void> {
-    if (this.#rails.readmitDelayMs > 0) this.#damp(next)
+    if (this.#rails.readmitDelayMs > 0) await this.#damp(next)
     this.#believed = next
     await this.#show()
   }
 
   /** Notes who went and who came back; those that come back too often wait. */
-  #damp(next: Backends): void {
+  async #damp(next: Backends): Promise<void> {
     const now = this.#clock.now()
-    const late = this.#returns.note(this.#believed, next, now)
-    for (const identity of late) {
-      this.#counts.readmissions++
-      const delay = formatDuration(this.#rails.readmitDelayMs)
-      this.#log.warn(`${identity} came back for the third time within a minute: it waits for ${delay}`)
-    }
+    const late = await this.#returns.note(this.#believed, next, now)
+    if (late.length === 0) return
+    this.#counts.readmissions += late.length
+    const delay = formatDuration(this.#rails.readmitDelayMs)
+    const more = late.length > 1 ? ` and ${late.length - 1} more` : ''
+    this.#log.warn(`${late[0]}${more} came back for the third time within a minute: waiting for ${delay}`)
   }
 
   /** Publishes what is believed, without those that wait unless they are all there is. */
@@ -283,6 +314,7 @@ export class Roster {
       this.#log.error(`no good answer for more than ${formatDuration(maxStalenessMs)}: ${what}`)
       if (!drop) return
       this.#believed = NOBODY
+      this.#hold = undefined
       this.#restored = false
       await this.#hand(NOBODY)
     })

@@ -7,13 +7,12 @@ import { aborted } from '../core/aborted.ts'
 import type { Cancel, Clock } from '../core/clock.ts'
 import { formatDuration } from '../core/duration.ts'
 import { DiscoveryError, messageOf } from '../core/errors.ts'
-import type { Found } from '../core/backend.ts'
 import { logger, prefixed } from '../core/log.ts'
 import type { Logger } from '../core/log.ts'
 import type { Answer, Discovery, Watcher } from './discovery.ts'
 import { Hints } from './hints.ts'
 import { Roster } from './roster.ts'
-import type { Memory, Publish, Rails, RosterStatus } from './roster.ts'
+import type { Kept, Memory, Publish, Rails, RosterStatus } from './roster.ts'
 
 /** The wait after the first failure, as gobetween's; each further one doubles it. */
 const RETRY_MS = 2_000
@@ -25,8 +24,9 @@ const LONGEST_RETRY_MS = 60_000
 const SHORTEST_MS = 100
 const SHORTEST_TTL_MS = 1_000
 
-/** Rejected entries that are logged. */
+/** Rejected entries that are logged, and how often others are. */
 const LOGGED = 100
+const LOG_AGAIN_MS = 60_000
 
 export interface ScheduleSettings extends Rails {
   /** Whose discovery it is, for the log. */
@@ -57,8 +57,8 @@ export interface ScheduleStatus extends RosterStatus {
 
 export interface Schedule {
   status(): ScheduleStatus
-  /** A list of an earlier run, `ageMs` old, for as long as nobody has answered. */
-  restore(backends: readonly Found[], ageMs: number): Promise<void>
+  /** A list of an earlier run, for as long as nobody has answered: answers wait until it is there, a second at most. */
+  restore(kept: Promise<Kept | undefined>): Promise<void>
   /** Ends it: nothing is published any more and the running question is aborted. Twice is fine. */
   stop(): void
 }
@@ -100,6 +100,8 @@ class Asking implements Schedule {
   #lastError: ScheduleStatus['lastError']
   #rejected: readonly string[] = []
   #push: ScheduleStatus['push'] = 'none'
+  #logged: readonly string[] = []
+  #loggedAt = 0
 
   constructor(
     discovery: Discovery,
@@ -132,8 +134,8 @@ class Asking implements Schedule {
     }
   }
 
-  restore(backends: readonly Found[], ageMs: number): Promise<void> {
-    return this.#roster.restored(backends, ageMs)
+  restore(kept: Promise<Kept | undefined>): Promise<void> {
+    return this.#roster.restored(kept)
   }
 
   stop(): void {
@@ -266,10 +268,15 @@ class Asking implements Schedule {
     return Math.max(SHORTEST_MS, whole * (0.5 + this.#clock.random() / 2))
   }
 
+  /** What differs from what was logged last, and at most once a minute: a source may word it anew each time. */
   #logRejected(rejected: readonly string[]): void {
-    if (rejected.length === this.#rejected.length && rejected.every((each, i) => each === this.#rejected[i]))
+    const now = this.#clock.now()
+    if (this.#logged.length > 0 && rejected.length > 0 && now - this.#loggedAt < LOG_AGAIN_MS) return
+    if (rejected.length === this.#logged.length && rejected.every((each, i) => each === this.#logged[i]))
       return
     for (const each of rejected.slice(0, LOGGED)) this.#log.warn(each)
     if (rejected.length > LOGGED) this.#log.warn(`and ${rejected.length - LOGGED} more`)
+    this.#logged = rejected
+    this.#loggedAt = now
   }
 }

@@ -79,13 +79,18 @@ export class Sources {
    */
   subscribe(settings: DiscoverySettings, { name, transport, publish }: Listener): Subscription {
     const wanted = sourcesOf(settings)
+    let left = false
+    const tell: Publish = (listed) => {
+      if (!left) publish(listed)
+    }
     const parts =
       wanted.length === 1
-        ? [this.#join(wanted[0]!, { name, transport, publish })]
-        : this.#joinAll(wanted, { name, transport, publish })
+        ? [this.#join(wanted[0]!, { name, transport, publish: tell })]
+        : this.#joinAll(wanted, { name, transport, publish: tell })
     return {
       sources: () => parts.map((part) => part.status()),
       cancel: ({ forget } = { forget: false }) => {
+        left = true
         for (const part of parts) part.cancel(forget)
       },
     }
@@ -154,7 +159,7 @@ export class Sources {
       publish,
       keeper,
     )
-    void keeper?.load().then((kept) => kept && schedule.restore(kept.backends, kept.ageMs))
+    if (keeper) void schedule.restore(keeper.load())
     const source: Source = {
       kind: settings.kind,
       text,

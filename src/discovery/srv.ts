@@ -121,7 +121,11 @@ class Srv implements Discovery {
     const turns = new Turns(AT_ONCE)
     const learn = async (name: string) => {
       const target =
-        this.#target(sent.get(name) ?? []) ?? (await turns.take(() => this.#lookUp(name, server, signal)))
+        // Also where its address was sent along: the name is shown, and served by TLS servers.
+        isDnsName(name)
+          ? (this.#target(sent.get(name) ?? []) ??
+            (await turns.take(() => this.#lookUp(name, server, signal))))
+          : NO_NAME
       targets.set(name, target)
     }
     await Promise.all(names.map(learn))
@@ -133,7 +137,6 @@ class Srv implements Discovery {
   async #lookUp(name: string, server: HostPort, signal: AbortSignal): Promise<Target> {
     const before = this.#known.get(name)
     if (before && this.#clock.now() < before.until) return before
-    if (!isDnsName(name)) return { ips: [], until: Infinity, fault: 'expected a DNS name' }
     try {
       return await this.#resolve(name, server, signal)
     } catch (error) {
@@ -188,6 +191,8 @@ async function read(
   })
   return { backends: [...backends.values()], rejected: rejected.list() }
 }
+
+const NO_NAME: Target = { ips: [], until: Infinity, fault: 'expected a DNS name' }
 
 /** RFC 2782: the lowest priority first. The rest makes the order one that does not change from answer to answer. */
 function byPreference({ data: a }: SrvRecord, { data: b }: SrvRecord): number {

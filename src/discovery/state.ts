@@ -9,6 +9,7 @@ import type { Clock } from '../core/clock.ts'
 import { messageOf } from '../core/errors.ts'
 import { logger } from '../core/log.ts'
 import { inSlices } from '../core/slices.ts'
+import type { Kept } from './roster.ts'
 import { lineOf, readEntries } from './reading/line.ts'
 
 /** A file is written, and its time set, at most this often. */
@@ -19,13 +20,6 @@ const CONFIRM_MS = 10_000
 const MOST_BYTES = 64 * 1024 * 1024
 
 const log = logger('state')
-
-/** What a source has been believed to have, for another run. */
-export interface Kept {
-  readonly backends: readonly Found[]
-  /** Milliseconds since an answer last said so. */
-  readonly ageMs: number
-}
 
 /** One source's file. Nothing here throws or rejects: what fails is logged, once until it works again. */
 export interface Keeper {
@@ -76,6 +70,8 @@ class File implements Keeper {
   readonly #source: string
   readonly #clock: Clock
   #wanted: Wanted | undefined
+  /** What was to be kept last. */
+  #list: readonly Found[] | undefined
   #work: Promise<void> | undefined
   readonly #gone: () => void
   readonly #hurry = new AbortController()
@@ -107,6 +103,7 @@ class File implements Keeper {
   }
 
   keep(backends: readonly Found[]): void {
+    this.#list = backends
     this.#want(backends)
   }
 
@@ -153,8 +150,10 @@ class File implements Keeper {
   async #do(wanted: Wanted): Promise<void> {
     this.#confirmedAt = this.#clock.now()
     if (wanted === 'forget') return this.#remove()
-    if (wanted === 'confirm') return touch(this.#path, this.#clock.date())
-    await this.#write(wanted)
+    // What the file holds then is not what is confirmed.
+    const what = wanted === 'confirm' && this.#failed ? (this.#list ?? wanted) : wanted
+    if (what === 'confirm') return touch(this.#path, this.#clock.date())
+    await this.#write(what)
   }
 
   async #remove(): Promise<void> {
@@ -169,7 +168,7 @@ class File implements Keeper {
     await inSlices(backends, (found) => void lines.push(lineOf(found)))
     const text = JSON.stringify({ source: this.#source, backends: lines }, null, 1) + '\n'
     await mkdir(this.#folder, { recursive: true })
-    const fresh = `${this.#path}.new`
+    const fresh = `${this.#path}.${process.pid}.new`
     const file = await open(fresh, 'w', 0o600)
     try {
       await file.writeFile(text)

@@ -19,6 +19,8 @@ import { quote } from '../reading/options.ts'
 const MOST_MIB = 16
 /** How long Consul keeps a question open, and up to a sixteenth more so that clients do not come together. */
 const WAIT_S = 30
+/** Longest a question may take that is not kept open. */
+const SOON_MS = 60_000
 const LATEST_MS = WAIT_S * 1_000 * (1 + 1 / 16) + 5_000
 
 /** How an agent is reached. */
@@ -190,7 +192,7 @@ type PathKey = 'consul_tls_cacert_path' | 'consul_tls_cert_path' | 'consul_tls_k
 async function certificates(settings: AgentSettings): Promise<Trust> {
   const read = async (key: PathKey) => {
     if (!settings[key]) return undefined
-    return readFile(settings[key]).catch((error: unknown) => {
+    return readFile(settings[key], 'utf8').catch((error: unknown) => {
       throw new DiscoveryError(`${key}: ${messageOf(error)}`)
     })
   }
@@ -205,7 +207,9 @@ function agentOf(client: Client, settings: AgentSettings, ctx: Context): Agent {
   const dc = settings.consul_datacenter || settings.consul_service_datacenter
   return {
     async instances(wanted, index) {
-      const blocking = index !== undefined && { index, wait: `${WAIT_S}s`, timeout: LATEST_MS }
+      // A connection that died without a word must not keep a watch waiting, at its first question neither.
+      const blocking =
+        index === undefined ? { timeout: SOON_MS } : { index, wait: `${WAIT_S}s`, timeout: LATEST_MS }
       const [{ headers }, body] = await client.health.service({ ...wanted, dc, token, ctx, ...blocking })
       return { index: indexOf(headers), body: body ?? Buffer.alloc(0) }
     },

@@ -58,9 +58,13 @@ export function readInstance(json: Buffer): { backend?: Found; wrong: readonly s
   if (!address) return { wrong: [`${id}: expected an address and a port, got ${quote(where)}`] }
 
   const tags = service.Tags ?? []
-  const { options, wrong } = labelOptions([...pairs(tags), ...Object.entries(service.Meta ?? {})])
-  const sni = tags.findLast((tag) => tag.startsWith('sni='))?.slice('sni='.length) ?? ''
-  const backend = found(address, { weight: weightOf(data), sni, ...options })
+  const sni = tags.findLast((tag) => tag.startsWith('sni='))?.slice('sni='.length)
+  const { options, wrong } = labelOptions([
+    ...(sni ? [['fairlead.sni', sni] as const] : []),
+    ...pairs(tags),
+    ...Object.entries(service.Meta ?? {}),
+  ])
+  const backend = found(address, { weight: weightOf(data), ...options })
   return { backend, wrong: wrong.map((each) => `${id}: ${each.slice(0, 200)}`) }
 }
 

@@ -7,6 +7,7 @@ import { Agent as SecureAgent } from 'node:https'
 import { addAbortSignal } from 'node:stream'
 import { inspect } from 'node:util'
 import { DiscoveryError, messageOf } from '../../core/errors.ts'
+import { quiet } from '../../core/slices.ts'
 
 /** What is read of an answer that only says why there is none, in bytes. */
 const MOST_REASON = 16 * 1024
@@ -197,7 +198,8 @@ export class DockerApi {
     for await (const chunk of this.#chunks(response, signal)) {
       chunks.push(chunk)
       size += chunk.length
-      if (size > most) throw this.#fault(`sent an answer of more than ${most} bytes`)
+      if (size > most)
+        throw this.#fault(`sent an answer of more than ${most} bytes`, { status: response.statusCode })
     }
     return Buffer.concat(chunks)
   }
@@ -211,6 +213,8 @@ export class DockerApi {
         yield rest
         rest = next
       }
+      // So that an engine that floods us waits, and nobody else.
+      await quiet()
       if (rest.length > MOST_LINE) throw this.#fault(`sent an event of more than ${MOST_LINE} characters`)
     }
   }
@@ -256,6 +260,11 @@ function straight(agent: Agent): Agent {
     addRequest(request: ClientRequest, options: object) {
       request.prependListener('response', ({ headers }: IncomingMessage) => delete headers.location)
       request.once('socket', (socket) => socket.setKeepAlive(true, KEEP_ALIVE_MS))
+      // Else Node closes the connection without a word, and nobody would ever learn of it.
+      request.once('upgrade', (_, socket) => {
+        socket.destroy()
+        request.emit('error', new Error('it switched protocols'))
+      })
       add(request, options)
     },
     // dockerode writes its options out for every request, for whoever debugs it: sockets and keys are not for that.

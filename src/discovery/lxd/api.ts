@@ -120,6 +120,7 @@ function exchange(socket: Socket, { address, host }: Door, path: string, body?: 
       headers: { host, ...(body && { 'content-type': 'application/json' }) },
     })
     asking.on('error', failed)
+    asking.on('close', () => failed(new Error('the connection was closed')))
     asking.on('response', (response) => {
       const chunks: Buffer[] = []
       let size = 0

@@ -81,9 +81,12 @@ export function backendOf(
   const said = valueOf(config, wanted.lxd_container_port_key) ?? String(wanted.lxd_container_port)
   const port = /^\d{1,5}$/.test(said) ? Number(said) : 0
   if (port === 0 || port > 65535) return { wrong: [wrongPort(wanted, said)] }
-  const { options, wrong } = labelOptions(labels(config))
   const sni = valueOf(config, wanted.lxd_container_sni_key)
-  return { backend: found({ host, port }, { ...(sni && { sni }), ...options }), wrong }
+  const { options, wrong } = labelOptions([
+    ...(sni ? [['fairlead.sni', sni] as const] : []),
+    ...labels(config),
+  ])
+  return { backend: found({ host, port }, options), wrong }
 }
 
 function wrongPort({ lxd_container_port_key: key }: Wanted, said: string): string {

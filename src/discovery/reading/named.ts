@@ -41,7 +41,7 @@ export function readNamed(
 
 /** A host as addresses have it, IPv6 in brackets; undefined when the value is none. */
 function hostText(value: unknown): string | undefined {
-  if (typeof value !== 'string') return undefined
+  if (typeof value !== 'string' || value.length > 253 || value === 'unix') return undefined
   const host = value.includes(':') && !value.startsWith('[') ? `[${value}]` : value
   return parseBackendAddress(`${host}:1`) ? host : undefined
 }
@@ -60,6 +60,6 @@ function textOf(value: unknown): string {
 function shown(value: unknown): string {
   if (value === undefined) return 'nothing'
   if (typeof value === 'string') return quote(value)
-  const json = JSON.stringify(value)
-  return json.length > 80 ? `${json.slice(0, 80)}…` : json
+  if (Array.isArray(value)) return 'a list'
+  return typeof value === 'object' && value !== null ? 'a table' : JSON.stringify(value)
 }

@@ -29,7 +29,7 @@ export function optionOf(name: string): Option | undefined {
 
 /** The value of an option as its text says it, or what was expected instead. */
 export function readOption(option: Option, text: string): number | string | boolean | { expected: string } {
-  if (option === 'sni') return /^\S+$/.test(text) ? text : { expected: 'a name' }
+  if (option === 'sni') return /^\S{1,1024}$/.test(text) ? text : { expected: 'a name' }
   if (option === 'drain') return readFlag(text) ?? { expected: 'true or false' }
   return readNumber(text) ?? { expected: `a whole number, 0 to ${LARGEST}` }
 }

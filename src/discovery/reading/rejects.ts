@@ -1,6 +1,7 @@
 // Entries of an answer that could not be used: the first hundred are named, the rest is counted.
 
 const NAMED = 100
+const LONGEST = 500
 
 export class Rejects {
   readonly #named: string[] = []
@@ -8,7 +9,7 @@ export class Rejects {
 
   /** Takes one in: where it stood, and what is wrong with it. */
   add(text: string): void {
-    if (this.#named.length < NAMED) this.#named.push(text)
+    if (this.#named.length < NAMED) this.#named.push(text.slice(0, LONGEST))
     else this.#more++
   }
 

@@ -196,14 +196,32 @@ t.test('an environment variable names the host; it is read once for each contain
   t.equal(asked.length, 8, 'the list alone')
 })
 
-t.test('one container that cannot be inspected fails the question, and nothing is left open', async (t) => {
+t.test('one container that cannot be inspected is named, and the others are used', async (t) => {
   const standIn = await engine(t, (request, response) => {
     if (request.url!.startsWith('/containers/json'))
       return response.end(JSON.stringify(Array.from({ length: 20 }, (_, i) => container(`web${i}`, i + 1))))
-    if (request.url!.includes('id-web7')) response.writeHead(500).end('{"message":"disk"}')
+    if (request.url!.includes('id-web7')) return response.writeHead(500).end('{"message":"disk"}')
+    if (request.url!.includes('id-web8')) return response.end(' '.repeat(300 * 1024))
+    response.end('{"Config":{"Env":["HOST=h"]}}')
   })
   const discovery = made(standIn.endpoint, { docker_container_host_env_var: 'HOST' })
-  await t.rejects(discovery.ask(never), { message: /\/containers\/id-web7\/json with status 500: disk$/ })
+  const { backends, rejected } = await discovery.ask(never)
+  t.equal(backends.length, 18)
+  t.match(rejected, [
+    /^container web7: .* with status 500: disk$/,
+    /^container web8: .* more than 262144 bytes$/,
+  ])
+  await until(() => standIn.open() === 0)
+})
+
+t.test('an engine that is gone between the list and the inspection fails the question', async (t) => {
+  const standIn = await engine(t, (request, response) => {
+    if (request.url!.startsWith('/containers/json'))
+      return response.end(JSON.stringify(Array.from({ length: 20 }, (_, i) => container(`web${i}`, i + 1))))
+    request.socket.destroy()
+  })
+  const discovery = made(standIn.endpoint, { docker_container_host_env_var: 'HOST' })
+  await t.rejects(discovery.ask(never), { message: /the Docker engine at / })
   await until(() => standIn.open() === 0)
 })
 

@@ -2,6 +2,8 @@
 
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -156,7 +158,7 @@ t.test('json: settings as gobetween took them, and what is wrong of one costs on
   t.match(rejected, [
     '[2]: expected a whole number, 0 to 2147483647 at "weight", got -1',
     '[2]: expected a whole number, 0 to 2147483647 at "priority", got "high"',
-    '[2]: expected a name at "sni", got ["y"]',
+    '[2]: expected a name at "sni", got a list',
     '[2]: expected true or false at "drain", got "no"',
     '[4]: expected a port at "port", got 0',
     '[5]: expected a port at "port", got 65536',
@@ -616,4 +618,34 @@ t.test('exec: a list of more than 1 MiB ends the program', async (t) => {
   await t.rejects(asked, { message: /a list is longer than 1048576 bytes/ })
   watching.abort()
   await until(() => hasEnded(join(dir, 'self')), 'its end')
+})
+
+t.test('an answer that switches protocols is an error, and does not leave the question open', async (t) => {
+  const server = createServer((socket) => {
+    socket.on('error', () => {})
+    socket.once('data', () =>
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n'),
+    )
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  await t.rejects(ask({ kind: 'json', json_endpoint: `http://127.0.0.1:${port}/` }), { message: /closed/ })
+})
+
+t.test('an element cannot name a socket of this machine, nor a host or a name without end', async (t) => {
+  const elements = [
+    { host: 'unix', port: '/var/run/docker.sock' },
+    { host: 'h'.repeat(300), port: 1 },
+    { host: 'a', port: 1, sni: 's'.repeat(2_000) },
+    { host: 'b', port: [[[1]]] },
+  ]
+  const answer = await ask(await served(t, JSON.stringify(elements)))
+  t.same(lines(answer), ['a:1 1 1 0 -'])
+  t.match(answer.rejected, [
+    /^\[0\]: expected a host/,
+    /^\[1\]: expected a host/,
+    /^\[2\]: expected a name/,
+    /got a list$/,
+  ])
 })
