@@ -5,6 +5,7 @@ import type { Carried } from '../pool/traffic.ts'
 import type { Histogram } from '../server/histogram.ts'
 import type { Server } from '../server/server.ts'
 import type { Gate } from '../health/gate.ts'
+import { countOf } from '../discovery/reading/rejects.ts'
 import type { SourceStatus } from '../discovery/sources.ts'
 import type { MetricType } from './exposition.ts'
 
@@ -144,7 +145,7 @@ export const SOURCE_SERIES: readonly Series<SourceStatus>[] = [
     name: 'fairlead_discovery_rejected',
     type: 'gauge',
     help: 'Entries of the last good answer that could not be used.',
-    value: (source) => source.rejected.length,
+    value: ({ rejected }) => countOf(rejected),
   },
   {
     name: 'fairlead_discovery_changes_total',

@@ -72,6 +72,13 @@ export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown)
 }
 
+/** The message in one line, for a sentence that goes on: OpenSSL's end with a line break. */
+export function oneLine(thrown: unknown): string {
+  return messageOf(thrown)
+    .replace(/\s*\n\s*/g, ' ')
+    .trim()
+}
+
 const ERRNO: Record<string, string> = {
   EADDRINUSE: 'the address is already in use',
   EADDRNOTAVAIL: 'no interface of this machine has that address',

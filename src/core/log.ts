@@ -135,12 +135,13 @@ export function logger(name: string): Logger {
 }
 
 /** `log` with `prefix` before every message: for things that come and go, which get no name of their own. */
-export function prefixed(log: Logger, prefix: string): Logger {
+export function prefixed(log: Logger, prefix: string | (() => string)): Logger {
+  const before = typeof prefix === 'string' ? () => prefix : prefix
   return {
-    error: (message) => log.error(prefix + message),
-    warn: (message) => log.warn(prefix + message),
-    info: (message) => log.info(prefix + message),
-    debug: (message) => log.debug(prefix + message),
+    error: (message) => log.error(before() + message),
+    warn: (message) => log.warn(before() + message),
+    info: (message) => log.info(before() + message),
+    debug: (message) => log.debug(before() + message),
   }
 }
 

@@ -1,8 +1,8 @@
-// How soon a hint may ask: at once, but a source that hints without end is asked once a second.
+// How soon a hint may ask: at once, but a source that hints without end is asked four times a second.
 
-/** Questions that hints may ask in a row; each is earned back within a second. */
+/** Questions that hints may ask in a row, and how soon each is earned back. */
 const BURST = 5
-const EARN_MS = 1_000
+const EARN_MS = 250
 
 /** Hints that come this close together are one: the first answer has what they tell of. */
 const TOGETHER_MS = 20

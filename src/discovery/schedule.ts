@@ -6,11 +6,12 @@
 import { aborted } from '../core/aborted.ts'
 import type { Cancel, Clock } from '../core/clock.ts'
 import { formatDuration } from '../core/duration.ts'
-import { DiscoveryError, messageOf } from '../core/errors.ts'
+import { DiscoveryError, oneLine } from '../core/errors.ts'
 import { logger, prefixed } from '../core/log.ts'
 import type { Logger } from '../core/log.ts'
 import type { Answer, Discovery, Watcher } from './discovery.ts'
 import { Hints } from './hints.ts'
+import { countOf } from './reading/rejects.ts'
 import { Roster } from './roster.ts'
 import type { Kept, Memory, Publish, Rails, RosterStatus } from './roster.ts'
 
@@ -24,14 +25,20 @@ const LONGEST_RETRY_MS = 60_000
 const SHORTEST_MS = 100
 const SHORTEST_TTL_MS = 1_000
 
+/** A source without an interval whose changes are not heard of any more is asked this often. */
+const LOST_MS = 10_000
+
 /** Rejected entries that are logged, and how often others are. */
-const LOGGED = 100
+const LOGGED = 101
 const LOG_AGAIN_MS = 60_000
 
 export interface ScheduleSettings extends Rails {
   /** Whose discovery it is, for the log. */
-  readonly name: string
-  /** 0 asks until it has worked once, then only when a hint comes or the answer is no longer fresh. */
+  readonly name: () => string
+  /**
+   * 0 asks until it has worked once, then only when a hint comes or the answer is no longer fresh. While changes
+   * are not heard of that should be, it is asked every ten seconds.
+   */
   readonly intervalMs: number
   /** 0 is without limit. */
   readonly timeoutMs: number
@@ -100,6 +107,8 @@ class Asking implements Schedule {
   #lastError: ScheduleStatus['lastError']
   #rejected: readonly string[] = []
   #push: ScheduleStatus['push'] = 'none'
+  #toldFailure = ''
+  #toldFailureAt = 0
   #logged: readonly string[] = []
   #loggedAt = 0
 
@@ -113,7 +122,7 @@ class Asking implements Schedule {
     this.#discovery = discovery
     this.#settings = settings
     this.#clock = clock
-    this.#log = prefixed(logger('discovery'), `${settings.name}: `)
+    this.#log = prefixed(logger('discovery'), () => `${settings.name()}: `)
     this.#roster = new Roster(settings, clock, this.#log, publish, memory)
     void this.#ask()
     discovery.watch?.(this.#stopped.signal, this.#watcher())
@@ -156,19 +165,26 @@ class Asking implements Schedule {
       },
       hint: () => this.#hint(),
       lost: (why) => {
-        if (this.#push !== 'lost') this.#tellLoss(why)
+        if (this.#push === 'lost') return
         this.#push = 'lost'
+        this.#tellLoss(why)
+        // If it can still be asked is to be known now, not when the interval is over.
+        this.#hint()
       },
     }
   }
 
   #tellLoss(why: string): void {
+    this.#log.warn(
+      `changes are not heard of: ${why}; asked every ${formatDuration(this.#intervalMs)} meanwhile`,
+    )
+  }
+
+  /** Between two questions; Infinity when one is enough. */
+  get #intervalMs(): number {
     const { intervalMs } = this.#settings
-    const meanwhile =
-      intervalMs > 0
-        ? `asked every ${formatDuration(intervalMs)} meanwhile`
-        : 'not asked meanwhile, interval is 0'
-    this.#log.warn(`changes are not heard of: ${why}; ${meanwhile}`)
+    if (intervalMs > 0) return Math.max(SHORTEST_MS, intervalMs)
+    return this.#push === 'lost' ? LOST_MS : Infinity
   }
 
   #hint(): void {
@@ -238,23 +254,27 @@ class Asking implements Schedule {
   }
 
   #freshMs(ttlMs = Infinity): number {
-    const { intervalMs } = this.#settings
-    const intervals = intervalMs > 0 ? Math.max(SHORTEST_MS, intervalMs) : Infinity
-    return Math.min(intervals, Math.max(SHORTEST_TTL_MS, ttlMs))
+    return Math.min(this.#intervalMs, Math.max(SHORTEST_TTL_MS, ttlMs))
   }
 
   /** How long to wait before the next question. */
   async #failed(error: unknown): Promise<number> {
-    const message = messageOf(error)
+    const message = oneLine(error)
     this.#failures++
     this.#lastError = { message, at: this.#clock.date() }
     const wait = this.#backOff(this.#failuresInARow++)
     await this.#roster.failed()
-    if (this.#failuresInARow === 1) this.#tellFailure(message, wait)
+    this.#tellFailure(message, wait)
     return wait
   }
 
+  /** The first of a row; later ones when they say something else, and at most once a minute. */
   #tellFailure(message: string, wait: number): void {
+    const now = this.#clock.now()
+    const same = message === this.#toldFailure || now - this.#toldFailureAt < LOG_AGAIN_MS
+    if (this.#failuresInARow > 1 && same) return
+    this.#toldFailure = message
+    this.#toldFailureAt = now
     const { backends } = this.#roster.status()
     const policy = backends === 0 ? 'there are no backends' : `the last list of ${backends} stays`
     this.#log.error(`${message}; retrying in ${formatDuration(Math.round(wait))}, ${policy} meanwhile`)
@@ -275,7 +295,8 @@ class Asking implements Schedule {
     if (rejected.length === this.#logged.length && rejected.every((each, i) => each === this.#logged[i]))
       return
     for (const each of rejected.slice(0, LOGGED)) this.#log.warn(each)
-    if (rejected.length > LOGGED) this.#log.warn(`and ${rejected.length - LOGGED} more`)
+    const more = countOf(rejected) - countOf(rejected.slice(0, LOGGED))
+    if (more > 0) this.#log.warn(`and ${more} more`)
     this.#logged = rejected
     this.#loggedAt = now
   }

@@ -32,7 +32,7 @@ export interface Subscription {
 
 /** Who listens to a source. */
 export interface Listener {
-  /** Whom the log speaks of if it is the first of the source. */
+  /** Whom the log speaks of. */
   readonly name: string
   readonly transport: DiscoveryContext['transport']
   /** Takes a whole list, in place of the one before. */
@@ -44,9 +44,14 @@ interface Source {
   readonly text: string
   readonly keeper: Keeper | undefined
   readonly schedule: Schedule
-  /** Each subscriber, and the last list it was given. */
-  readonly subscribers: Map<Publish, Listed | undefined>
+  readonly subscribers: Map<Publish, Subscriber>
   last: Listed | undefined
+}
+
+/** Whom a source is for, and the last list it was given. */
+interface Subscriber {
+  readonly name: string
+  given: Listed | undefined
 }
 
 /** One source as one server sees it. */
@@ -116,10 +121,10 @@ export class Sources {
   #join(settings: SourceSettings, { name, transport, publish }: Listener): Part {
     const { byTransport } = kindOf(settings)
     const key = JSON.stringify([settings, byTransport ? transport : 'any'])
-    const source = this.#sources.get(key) ?? this.#start(key, settings, name, transport)
+    const source = this.#sources.get(key) ?? this.#start(key, settings, transport)
     // A function of its own, so that one callback may subscribe twice.
     const subscriber: Publish = (listed) => publish(listed)
-    source.subscribers.set(subscriber, undefined)
+    source.subscribers.set(subscriber, { name, given: undefined })
     queueMicrotask(() => hand(source, subscriber))
     return {
       status: () => ({ kind: source.kind, source: source.text, ...source.schedule.status() }),
@@ -127,24 +132,20 @@ export class Sources {
     }
   }
 
-  #start(
-    key: string,
-    settings: SourceSettings,
-    name: string,
-    transport: DiscoveryContext['transport'],
-  ): Source {
+  #start(key: string, settings: SourceSettings, transport: DiscoveryContext['transport']): Source {
     const kind = kindOf(settings)
     const discovery = createDiscovery(settings, { clock: this.#clock, transport })
+    const subscribers = new Map<Publish, Subscriber>()
     const publish = (listed: Listed) => {
       source.last = listed
-      for (const subscriber of source.subscribers.keys()) hand(source, subscriber)
+      for (const subscriber of subscribers.keys()) hand(source, subscriber)
     }
     const text = kind.source(settings)
     const keeper = this.#state?.of(key, text)
     const schedule = startSchedule(
       discovery,
       {
-        name,
+        name: () => namesOf(subscribers),
         intervalMs: settings.interval,
         timeoutMs: settings.timeout ?? kind.timeoutMs,
         failpolicy: settings.failpolicy,
@@ -165,7 +166,7 @@ export class Sources {
       text,
       keeper,
       schedule,
-      subscribers: new Map(),
+      subscribers,
       last: undefined,
     }
     this.#sources.set(key, source)
@@ -203,7 +204,15 @@ async function union(lists: readonly (Listed | undefined)[]): Promise<Listed> {
 /** Gives a subscriber the last list unless it has left or has that one already. */
 function hand(source: Source, subscriber: Publish): void {
   const { subscribers, last } = source
-  if (!last || !subscribers.has(subscriber) || subscribers.get(subscriber) === last) return
-  subscribers.set(subscriber, last)
+  const to = subscribers.get(subscriber)
+  if (!last || !to || to.given === last) return
+  to.given = last
   subscriber(last)
+}
+
+/** `web`, or `web and 199 more`. */
+function namesOf(subscribers: ReadonlyMap<Publish, Subscriber>): string {
+  const [first] = subscribers.values()
+  const more = subscribers.size > 1 ? ` and ${subscribers.size - 1} more` : ''
+  return `${first?.name ?? 'nobody'}${more}`
 }

@@ -52,6 +52,7 @@ export class State {
       const gone = () => void this.#files.delete(name)
       this.#files.set(name, (file = new File(this.#folder, name, source, this.#clock, gone)))
     }
+    file.users++
     return file
   }
 
@@ -69,6 +70,8 @@ class File implements Keeper {
   readonly #path: string
   readonly #source: string
   readonly #clock: Clock
+  /** Sources that have it; a server that is made anew may come before the file of the one before is removed. */
+  users = 0
   #wanted: Wanted | undefined
   /** What was to be kept last. */
   #list: readonly Found[] | undefined
@@ -113,6 +116,7 @@ class File implements Keeper {
   }
 
   forget(): void {
+    this.users--
     this.#want('forget')
   }
 
@@ -158,7 +162,7 @@ class File implements Keeper {
 
   async #remove(): Promise<void> {
     await rm(this.#path, { force: true })
-    if (this.#wanted === undefined) this.#gone()
+    if (this.users === 0) this.#gone()
   }
 
   /** Whole or not at all, also when the machine goes down meanwhile. */

@@ -2,7 +2,7 @@
 
 import { pause } from '../core/clock.ts'
 import type { Clock } from '../core/clock.ts'
-import { messageOf } from '../core/errors.ts'
+import { oneLine } from '../core/errors.ts'
 import type { Watcher } from './discovery.ts'
 
 /** The wait after a connection that ended, doubled each time up to the longest. */
@@ -36,7 +36,7 @@ async function keep(clock: Clock, signal: AbortSignal, watcher: Watcher, connect
       up = true
       watcher.connected()
     }
-    const why = await connect(signal, established).then(() => 'the other side ended it', messageOf)
+    const why = await connect(signal, established).then(() => 'the other side ended it', oneLine)
     if (signal.aborted) return
     watcher.lost(why)
     // One that held for a while was a good one.

@@ -5,7 +5,7 @@ import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { isUnix } from '../core/address.ts'
 import type { Address } from '../core/address.ts'
-import { messageOf } from '../core/errors.ts'
+import { oneLine } from '../core/errors.ts'
 import { unhealthy } from './check.ts'
 import type { Result, Target } from './check.ts'
 
@@ -66,8 +66,8 @@ export function failure(error: unknown): Result {
   const { code: below } = (cause ?? {}) as NodeJS.ErrnoException
   // No process could be started; from a unix socket it would mean that the backend accepts no more.
   const noProcess = below === 'EAGAIN'
-  if (noProcess || OURS.has(code ?? below ?? '')) return unknown(`out of resources here: ${messageOf(error)}`)
-  return unhealthy(REASONS[code ?? ''] ?? handshakeFault(error) ?? messageOf(error))
+  if (noProcess || OURS.has(code ?? below ?? '')) return unknown(`out of resources here: ${oneLine(error)}`)
+  return unhealthy(REASONS[code ?? ''] ?? handshakeFault(error) ?? oneLine(error))
 }
 
 /** What OpenSSL says, without the place in its source. */

@@ -4,7 +4,7 @@ import { aborted } from '../core/aborted.ts'
 import { addressText } from '../core/address.ts'
 import type { Cancel, Clock } from '../core/clock.ts'
 import { formatDuration } from '../core/duration.ts'
-import { messageOf } from '../core/errors.ts'
+import { oneLine } from '../core/errors.ts'
 import { logger } from '../core/log.ts'
 import { inSlices } from '../core/slices.ts'
 import { unhealthy } from './check.ts'
@@ -259,9 +259,9 @@ class Checking implements Monitor {
     const waits = this.#clock.after(SILENT_MS, () => void (dialling.has(signal) && aside()))
     try {
       const result = await Promise.race([this.#check.run(entry.target, signal), aborted(signal)])
-      return signal.aborted ? unhealthy(messageOf(signal.reason)) : result
+      return signal.aborted ? unhealthy(oneLine(signal.reason)) : result
     } catch (error) {
-      return unhealthy(messageOf(signal.aborted ? signal.reason : error))
+      return unhealthy(oneLine(signal.aborted ? signal.reason : error))
     } finally {
       cancel()
       waits()

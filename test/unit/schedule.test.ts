@@ -69,7 +69,7 @@ function started(first: Step, settings: Partial<ScheduleSettings> = {}) {
   const clock = new FakeClock()
   const heard: Listed[] = []
   const all: ScheduleSettings = {
-    name: 'web',
+    name: () => 'web',
     intervalMs: 0,
     timeoutMs: 0,
     failpolicy: 'keeplast',
@@ -220,7 +220,7 @@ t.test('a hint during a question asks once more when it is over', async (t) => {
   t.equal(source.asks, 2)
 })
 
-t.test('a source that hints without end is asked once a second', async (t) => {
+t.test('a source that hints without end is asked four times a second', async (t) => {
   const { source, clock } = started(lists('a:1'))
   await pass(clock, 10_000)
   const before = source.asks
@@ -229,7 +229,7 @@ t.test('a source that hints without end is asked once a second', async (t) => {
     await pass(clock, 100)
   }
   const asked = source.asks - before
-  t.ok(asked >= 60 && asked <= 66, `${asked} questions in a minute`)
+  t.ok(asked >= 240 && asked <= 246, `${asked} questions in a minute`)
 })
 
 t.test('nothing is published after stop, and the open question is aborted', async (t) => {
@@ -537,6 +537,39 @@ t.test('a list of an earlier run grows old like any other', async (t) => {
   t.same(setempty.hosts(), [''], 'setempty has decided')
 })
 
+t.test('a source whose changes are not heard of is asked at once, and then again and again', async (t) => {
+  const { source, clock, schedule } = started(lists('a:1'))
+  await pass(clock, 60_000)
+  source.watcher!.connected()
+  await pass(clock, 60_000)
+  t.equal(source.asks, 2)
+  source.watcher!.lost('connection refused')
+  await pass(clock, 0)
+  t.equal(source.asks, 3)
+  await pass(clock, 30_000, 3)
+  t.equal(source.asks, 6, 'every ten seconds, though there is no interval')
+  source.step = failed
+  await pass(clock, 10_000)
+  t.equal(schedule.status().failing, true, 'so that failpolicy and max_staleness apply')
+  source.step = lists('a:1')
+  source.watcher!.connected()
+  await pass(clock, 60_000)
+  const { asks } = source
+  await pass(clock, 60_000)
+  t.equal(source.asks, asks, 'and no more once they are')
+})
+
+t.test('another failure is logged too, but not more than one a minute', async (t) => {
+  const lines = await logged(t, async () => {
+    const { source, clock } = started(failed, { intervalMs: 1_000 })
+    for (let i = 0; i < 180; i++) {
+      source.step = new Error(`failure ${i}`)
+      await pass(clock, 1_000)
+    }
+  })
+  t.equal(lines.length, 3)
+})
+
 t.test('a watch that is lost is told once, and shown', async (t) => {
   const status: unknown[] = []
   const lines = await logged(t, async () => {
@@ -552,7 +585,7 @@ t.test('a watch that is lost is told once, and shown', async (t) => {
     await pass(clock, 20)
     status.push(source.asks)
   })
-  t.same(status, ['none', 'connected', 'lost', 3], 'each connection is a reason to ask')
+  t.same(status, ['none', 'connected', 'lost', 3], 'each connection is a reason to ask, and so is a loss')
   t.equal(lines.length, 2)
   t.match(lines[0], /web: changes are not heard of: connection refused; asked every 10s meanwhile/)
   t.match(lines[1], /web: changes are heard of at once again/)

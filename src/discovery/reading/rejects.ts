@@ -18,3 +18,9 @@ export class Rejects {
     return this.#more > 0 ? [...this.#named, `and ${this.#more} more`] : this.#named
   }
 }
+
+/** How many entries such a list stands for. */
+export function countOf(list: readonly string[]): number {
+  const more = /^and (\d+) more$/.exec(list.at(-1) ?? '')?.[1]
+  return more === undefined ? list.length : list.length - 1 + Number(more)
+}
