@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { get } from 'node:http'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { whyNot } from '../../test/support/component.ts'
 import { folder } from '../../test/support/folder.ts'
 import { spawnFairlead } from '../../test/support/spawned.ts'
 import { until } from '../../test/support/until.ts'
@@ -20,8 +21,7 @@ const state = folder(t)
 t.teardown(() => consul('stop', state))
 const started = consul('start', state, ...servers)
 const missing = ['curl', 'jq'].filter((tool) => spawnSync('which', [tool]).status !== 0)
-const skip =
-  started.status === 3 ? started.stderr.trim() : missing.length > 0 && `missing: ${missing.join(', ')}`
+const skip = whyNot(started) || (missing.length > 0 && `missing: ${missing.join(', ')}`)
 
 t.test('consul-front', { skip }, async (t) => {
   t.equal(started.status, 0, started.stderr)

@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { whyNot } from '../../test/support/component.ts'
 import { folder } from '../../test/support/folder.ts'
 import { greeter, greeting, rewritten, spawnFairlead } from '../../test/support/spawned.ts'
 import { until } from '../../test/support/until.ts'
@@ -17,7 +18,7 @@ const agent = `127.93.${1 + (process.pid % 254)}.1`
 const state = folder(t)
 t.teardown(() => consul('stop', state))
 const started = consul('start', state, agent)
-const skip = started.status === 3 && started.stderr.trim()
+const skip = whyNot(started)
 
 async function put(path: string, body?: string): Promise<void> {
   const answer = await fetch(`http://${agent}:8500/v1/agent/service/${path}`, {

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { whyNot } from '../../test/support/component.ts'
 import { folder } from '../../test/support/folder.ts'
 import { freePort, freePorts, rewritten, spawnFairlead } from '../../test/support/spawned.ts'
 import { until } from '../../test/support/until.ts'
@@ -25,7 +26,7 @@ async function component(...args: string[]): Promise<{ status: number | null; st
 const state = folder(t)
 t.teardown(() => component('stop', state))
 const started = await component('start', state, Math.random().toString(36).slice(2, 10))
-const skip = started.status === 3 && started.stderr.trim()
+const skip = whyNot(started)
 
 t.test('docker-labels', { skip }, async (t) => {
   t.equal(started.status, 0, started.stderr)

@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { whyNot } from '../../test/support/component.ts'
 import { folder } from '../../test/support/folder.ts'
 import { freePort, greeter, greeting, spawnFairlead } from '../../test/support/spawned.ts'
 import type { Greeter } from '../../test/support/spawned.ts'
@@ -16,7 +17,7 @@ const dns = (command: string, ...args: string[]) =>
 t.teardown(() => dns('stop'))
 const mesosDns = await freePort()
 const started = dns('start', `127.0.0.1@${mesosDns}`, 'mesos')
-const skip = started.status === 3 && started.stderr.trim()
+const skip = whyNot(started)
 
 /** The records of a task, as Mesos-DNS writes them. */
 function task({ port }: Greeter, name: string, command: 'add' | 'remove' = 'add'): void {

@@ -11,28 +11,22 @@ import type { Logger } from '../core/log.ts'
 import { inSlices } from '../core/slices.ts'
 import { difference } from './change.ts'
 import type { Backends, Changed } from './change.ts'
+import { Hold } from './hold.ts'
+import type { Held, HoldRails } from './hold.ts'
 import { Returns } from './returns.ts'
 
 /** How far a source is trusted. */
-export interface Rails {
+export interface Rails extends HoldRails {
   readonly failpolicy: 'keeplast' | 'setempty'
   /** A list of a failing source is trusted for this long; 0 is for ever. */
   readonly maxStalenessMs: number
   readonly stalePolicy: 'setempty' | 'keeplast'
-  /** An answer that leaves fewer is held; 0 holds none. */
-  readonly minBackends: number
-  /** An answer that drops a larger share of five or more is held; undefined holds none. */
-  readonly maxRemoval: number | undefined
-  readonly removalHoldMs: number
   /** How long a backend waits from its third return within a minute on; 0 is not at all. */
   readonly readmitDelayMs: number
 }
 
 /** A folder that hangs does not keep answers waiting for longer. */
 const LONGEST_LOAD_MS = 1_000
-
-/** Shares of fewer backends than this say nothing. */
-const LEAST_TO_SHARE = 5
 
 /** A list, in place of the one before. */
 export interface Listed {
@@ -52,14 +46,6 @@ export interface Memory {
   keep(backends: readonly Found[]): void
   /** The same was said again. */
   confirm(): void
-}
-
-/** Backends whose removal is not believed yet. */
-export interface Held {
-  /** Milliseconds since 1970. */
-  readonly since: number
-  /** How many would go. */
-  readonly backends: number
 }
 
 export interface RosterStatus {
@@ -89,7 +75,7 @@ export class Roster {
   readonly #log: Logger
   readonly #memory: Memory | undefined
   readonly #returns: Returns
-  readonly #counts = { held: 0, stale: 0, readmissions: 0 }
+  readonly #counts = { stale: 0, readmissions: 0 }
   /** Answers are taken over one after another. */
   #turn: Promise<unknown> = Promise.resolve()
   #believed: Backends = NOBODY
@@ -99,10 +85,7 @@ export class Roster {
   #failing = false
   #restored = false
   #stale = false
-  /** `trusted` is what was believed when it began: the only backends it keeps. */
-  #hold:
-    | { readonly trusted: Backends; readonly began: number; readonly since: number; backends: number }
-    | undefined
+  readonly #hold: Hold
   #trustedAt = 0
   #staleTimer: Cancel = () => {}
   #returnTimer: Cancel = () => {}
@@ -118,19 +101,19 @@ export class Roster {
     this.#log = log
     this.#publish = publish
     this.#returns = new Returns(rails.readmitDelayMs)
+    this.#hold = new Hold(rails, clock, log)
   }
 
   status(): RosterStatus {
-    const hold = this.#hold
     return {
       revision: this.#revision,
       backends: this.#published.size,
       restored: this.#restored,
       stale: this.#stale,
-      held: hold && { since: hold.since, backends: hold.backends },
+      held: this.#hold.status,
       waiting: this.#returns.waiting,
       lastChange: this.#lastChange,
-      counts: this.#counts,
+      counts: { ...this.#counts, held: this.#hold.count },
     }
   }
 
@@ -157,7 +140,8 @@ export class Roster {
     return this.#exclusively(async () => {
       this.#trustedAt = this.#clock.now()
       this.#staleTimer()
-      const asBefore = this.#answered && !this.#failing && !this.#hold && sameList(backends, this.#lastAnswer)
+      const asBefore =
+        this.#answered && !this.#failing && !this.#hold.status && sameList(backends, this.#lastAnswer)
       const isFirst = !this.#answered
       this.#answered = true
       this.#failing = false
@@ -202,60 +186,13 @@ export class Roster {
 
   async #judge(answer: Backends, askedAt: number, isFirst: boolean): Promise<number | undefined> {
     const before = this.#believed
-    const held = await this.#rail(answer, askedAt)
+    const { backends, heldMs } = await this.#hold.judge(answer, before, askedAt)
+    await this.#believe(backends)
     // A file of an earlier run need not be what was believed before.
     if (isFirst || (await difference(before, this.#believed, 0)))
       this.#memory?.keep([...this.#believed.values()])
     else this.#memory?.confirm()
-    return held
-  }
-
-  async #rail(answer: Backends, askedAt: number): Promise<number | undefined> {
-    const trusted = this.#hold?.trusted ?? this.#believed
-    const missing = await missingFrom(answer, trusted)
-    const why = this.#objection(trusted.size, answer.size, missing.length)
-    const held = why ? this.#heldMs(why, missing.length, askedAt) : undefined
-    if (held === undefined) {
-      if (this.#hold) this.#log.info(why ? 'the removal is confirmed' : 'the missing backends are back')
-      this.#hold = undefined
-      await this.#believe(answer)
-      return undefined
-    }
-    // What is new or different is used at once: only removals wait.
-    const together = new Map(answer)
-    await inSlices(missing, (found) => void together.set(found.identity, found))
-    await this.#believe(together)
-    return held
-  }
-
-  /** Why so many may not go at once; undefined when they may. */
-  #objection(before: number, left: number, missing: number): string | undefined {
-    const { minBackends, maxRemoval } = this.#rails
-    if (missing === 0) return undefined
-    if (maxRemoval !== undefined && before >= LEAST_TO_SHARE && missing > maxRemoval * before)
-      return `${missing} of ${before} backends are missing in the answer, max_removal allows ${maxRemoval * 100}%`
-    if (left < minBackends && before >= minBackends)
-      return `the answer leaves ${left} of ${before} backends, min_backends is ${minBackends}`
-    return undefined
-  }
-
-  /** How much longer to hold; undefined when the question was asked after the hold. */
-  #heldMs(why: string, missing: number, askedAt: number): number | undefined {
-    const { removalHoldMs } = this.#rails
-    if (!this.#hold) {
-      if (removalHoldMs === 0) return undefined
-      this.#hold = {
-        trusted: this.#believed,
-        began: this.#clock.now(),
-        since: this.#clock.date(),
-        backends: missing,
-      }
-      this.#counts.held++
-      this.#log.warn(`${why}: they stay for ${formatDuration(removalHoldMs)} and the source is asked again`)
-    }
-    this.#hold.backends = missing
-    const ends = this.#hold.began + removalHoldMs
-    return askedAt >= ends ? undefined : Math.max(0, ends - this.#clock.now())
+    return heldMs
   }
 
   async #believe(next: Backends): Promise<void> {
@@ -314,7 +251,7 @@ export class Roster {
       this.#log.error(`no good answer for more than ${formatDuration(maxStalenessMs)}: ${what}`)
       if (!drop) return
       this.#believed = NOBODY
-      this.#hold = undefined
+      this.#hold.end()
       this.#restored = false
       await this.#hand(NOBODY)
     })
@@ -341,12 +278,4 @@ async function indexed(backends: readonly Found[]): Promise<Backends> {
   const map = new Map<string, Found>()
   await inSlices(backends, (found) => void map.set(found.identity, found))
   return map
-}
-
-async function missingFrom(answer: Backends, before: Backends): Promise<Found[]> {
-  const missing: Found[] = []
-  await inSlices(before.values(), (found) => {
-    if (!answer.has(found.identity)) missing.push(found)
-  })
-  return missing
 }

@@ -12,6 +12,7 @@ import { configureLogging } from '../../src/core/log.ts'
 import type { Result } from '../../src/health/check.ts'
 import { checkSettings, checkedAt, createCheck } from '../../src/health/settings.ts'
 import { certificate, endOf } from '../contract/check/servers.ts'
+import { whyNot } from '../support/component.ts'
 import { folder } from '../support/folder.ts'
 import { freePort, freePorts } from '../support/spawned.ts'
 import { until } from '../support/until.ts'
@@ -50,9 +51,8 @@ class Daemon {
   }
 
   start(...more: string[]): this {
-    const { status, stderr } = this.#run('start', this.dir, this.name, String(this.port), ...more)
-    if (status === 3) this.missing = stderr.trim()
-    else if (status !== 0) throw new Error(stderr)
+    const started = this.#run('start', this.dir, this.name, String(this.port), ...more)
+    this.missing = whyNot(started) || undefined
     return this
   }
 
@@ -72,7 +72,10 @@ class Daemon {
 /** Starts it, and says why the test ends here when it is not installed. */
 async function daemon(t: Test, name: string, ...more: string[]): Promise<Daemon | undefined> {
   const started = new Daemon(t, name, await freePort()).start(...more)
-  if (!started.missing) return started
+  if (!started.missing) {
+    t.comment(`real: ${name}`)
+    return started
+  }
   t.comment(`skipped: ${started.missing}`)
   t.pass(started.missing, { skip: started.missing })
   return undefined

@@ -13,6 +13,7 @@ import { DockerApi } from '../../src/discovery/docker/api.ts'
 import { sourceSettings } from '../../src/discovery/settings.ts'
 import { createDiscovery } from '../../src/discovery/sources.ts'
 import type { Manager } from '../../src/manager/manager.ts'
+import { whyNot } from '../support/component.ts'
 import { folder } from '../support/folder.ts'
 import { portOf, running } from '../support/running.ts'
 import { freePort, freePorts } from '../support/spawned.ts'
@@ -39,7 +40,7 @@ async function component(...args: string[]): Promise<{ status: number | null; st
 
 t.teardown(() => component('stop', state))
 const started = await component('start', state, name, String(securePort))
-const skip = started.status === 3 && started.stderr.trim()
+const skip = whyNot(started)
 
 /** What the client of Docker prints. */
 async function docker(...args: string[]): Promise<string> {
@@ -90,6 +91,7 @@ const becomes = (manager: Manager, ports: readonly number[], limitMs?: number) =
   )
 
 t.test('docker', { skip }, async (t) => {
+  t.comment('real: Docker')
   t.equal(started.status, 0, started.stderr)
   t.equal((await component('image', state)).status, 0)
   const ports = (await freePorts(6)).sort((a, b) => a - b) as [number, number, number, number, number, number]
