@@ -14,6 +14,7 @@ import { DockerApi, EngineFault, readEndpoint } from './docker/api.ts'
 import { DockerEvents } from './docker/events.ts'
 import { isHealthy, listedContainer, nameOf, placesOf } from './docker/places.ts'
 import type { Container, Wanted } from './docker/places.ts'
+import { certificateConflicts, readCertificates } from './reading/certificates.ts'
 import { elementsOf } from './reading/jsonlist.ts'
 import { labelOptions, quote } from './reading/options.ts'
 import { Rejects } from './reading/rejects.ts'
@@ -64,13 +65,7 @@ export const docker = discovery(
     settings,
     timeoutMs: 5_000,
     source: ({ docker_endpoint }) => `docker ${docker_endpoint}`,
-    conflicts: ({ docker_tls_cert_path: cert, docker_tls_key_path: key }) => {
-      if ((cert === '') === (key === '')) return []
-      const [missing, given] = cert === '' ? ['cert', 'key'] : ['key', 'cert']
-      return [
-        { path: `docker_tls_${missing}_path`, message: `a file, as docker_tls_${given}_path names one` },
-      ]
-    },
+    conflicts: (settings) => certificateConflicts('docker', settings),
     byTransport: true,
   },
   (keys, context) => new Containers(keys, context),
@@ -101,12 +96,8 @@ class Containers implements Discovery {
   constructor(keys: Keys, { clock, transport }: DiscoveryContext) {
     this.#keys = keys
     this.#clock = clock
-    const files = {
-      cert: keys.docker_tls_cert_path,
-      key: keys.docker_tls_key_path,
-      ca: keys.docker_tls_cacert_path,
-    }
-    this.#api = new DockerApi(keys.docker_endpoint, keys.docker_tls_enabled ? files : undefined)
+    const certificates = keys.docker_tls_enabled ? () => readCertificates('docker', keys) : undefined
+    this.#api = new DockerApi(keys.docker_endpoint, certificates)
     const interest = { label: keys.docker_container_label, health: keys.docker_healthy_only }
     this.#events = new DockerEvents(interest, clock)
     const endpoint = readEndpoint(keys.docker_endpoint)!

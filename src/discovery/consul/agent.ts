@@ -1,7 +1,6 @@
 // A conversation with a Consul agent: the keys that say how to reach it, and the questions it is asked.
 
 import { EventEmitter } from 'node:events'
-import { readFile } from 'node:fs/promises'
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import { Agent as HttpAgent } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
@@ -12,7 +11,7 @@ import type { Problem } from '../../core/errors.ts'
 import { flag, name, text } from '../../core/settings.ts'
 import type { Settings } from '../../core/settings.ts'
 import { secureContext } from '../../core/trust.ts'
-import type { Trust } from '../../core/trust.ts'
+import { certificateConflicts, readCertificates } from '../reading/certificates.ts'
 import { quote } from '../reading/options.ts'
 
 /** Larger answers are refused while they come. */
@@ -52,17 +51,11 @@ type AgentSettings = Settings<typeof agentSettings>
 /** What is wrong between them. */
 export function agentConflicts(settings: AgentSettings): readonly Problem[] {
   const { consul_datacenter: datacenter, consul_service_datacenter: alias } = settings
-  const { consul_tls_cert_path: cert, consul_tls_key_path: key } = settings
-  const problems: Problem[] = []
+  const problems = certificateConflicts('consul', settings)
   if (datacenter && alias && datacenter !== alias)
     problems.push({
       path: 'consul_service_datacenter',
       message: `what consul_datacenter says, ${quote(datacenter)}`,
-    })
-  if (Boolean(cert) !== Boolean(key))
-    problems.push({
-      path: cert ? 'consul_tls_key_path' : 'consul_tls_cert_path',
-      message: 'a certificate and its key together',
     })
   return problems
 }
@@ -151,7 +144,10 @@ async function connect(settings: AgentSettings): Promise<Client> {
   const options = {
     secure,
     agent: secure
-      ? new HttpsAgent({ keepAlive: true, secureContext: secureContext(await certificates(settings)) })
+      ? new HttpsAgent({
+          keepAlive: true,
+          secureContext: secureContext(await readCertificates('consul', settings)),
+        })
       : new HttpAgent({ keepAlive: true }),
     ...(user && { headers: { authorization: `Basic ${auth}` } }),
   }
@@ -185,21 +181,6 @@ function bounded(request: ClientRequest): ClientRequest {
     })
     response.on('error', () => request.emit('error', new DiscoveryError('Consul cut its answer off')))
   })
-}
-
-type PathKey = 'consul_tls_cacert_path' | 'consul_tls_cert_path' | 'consul_tls_key_path'
-
-async function certificates(settings: AgentSettings): Promise<Trust> {
-  const read = async (key: PathKey) => {
-    if (!settings[key]) return undefined
-    return readFile(settings[key], 'utf8').catch((error: unknown) => {
-      throw new DiscoveryError(`${key}: ${messageOf(error)}`)
-    })
-  }
-  const ca = await read('consul_tls_cacert_path')
-  const cert = await read('consul_tls_cert_path')
-  const key = await read('consul_tls_key_path')
-  return { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) }
 }
 
 function agentOf(client: Client, settings: AgentSettings, ctx: Context): Agent {

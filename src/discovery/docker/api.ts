@@ -1,6 +1,5 @@
 // A Docker engine asked over its HTTP API: answers of bounded size, and the stream of its events.
 
-import { readFile } from 'node:fs/promises'
 import { Agent } from 'node:http'
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import { Agent as SecureAgent } from 'node:https'
@@ -8,6 +7,8 @@ import { addAbortSignal } from 'node:stream'
 import { inspect } from 'node:util'
 import { DiscoveryError, messageOf } from '../../core/errors.ts'
 import { quiet } from '../../core/slices.ts'
+import { secureContext } from '../../core/trust.ts'
+import type { Trust } from '../../core/trust.ts'
 
 /** What is read of an answer that only says why there is none, in bytes. */
 const MOST_REASON = 16 * 1024
@@ -25,13 +26,6 @@ interface Remote {
   readonly host: string
   readonly port: number
   readonly secure: boolean
-}
-
-/** Files with what TLS needs, read anew for every question; empty paths are none. */
-export interface TlsFiles {
-  readonly cert: string
-  readonly key: string
-  readonly ca: string
 }
 
 /** Where an engine is asked whose endpoint names no port. */
@@ -77,13 +71,13 @@ const EVERY_STATUS = Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [
 export class DockerApi {
   readonly #text: string
   readonly #endpoint: Endpoint
-  readonly #tls: TlsFiles | undefined
+  readonly #certificates: (() => Promise<Trust>) | undefined
 
-  /** Asks the engine at `text`, an endpoint; over TLS when there are `tls` files or it says so. Opens nothing. */
-  constructor(text: string, tls?: TlsFiles) {
+  /** Asks the engine at `text`, an endpoint; over TLS when there are `certificates` or it says so. Opens nothing. */
+  constructor(text: string, certificates?: () => Promise<Trust>) {
     this.#text = text
     this.#endpoint = readEndpoint(text)!
-    this.#tls = tls
+    this.#certificates = certificates
   }
 
   /**
@@ -169,25 +163,18 @@ export class DockerApi {
   }
 
   get #secure(): boolean {
-    return !('path' in this.#endpoint) && (this.#endpoint.secure || this.#tls !== undefined)
+    return !('path' in this.#endpoint) && (this.#endpoint.secure || this.#certificates !== undefined)
   }
 
   async #agent(): Promise<Agent> {
     if (!this.#secure) return straight(new Agent({ keepAlive: false }))
-    const { cert = '', key = '', ca = '' } = this.#tls ?? {}
-    const [certText, keyText, caText] = await Promise.all([
-      fileText('docker_tls_cert_path', cert),
-      fileText('docker_tls_key_path', key),
-      fileText('docker_tls_cacert_path', ca),
-    ])
+    const trust = await this.#certificates?.()
     return straight(
       new SecureAgent({
         keepAlive: false,
-        ...(certText && { cert: certText }),
-        ...(keyText && { key: keyText }),
-        ...(caText && { ca: caText }),
+        secureContext: secureContext(trust ?? {}),
         // As gobetween: an engine is verified when there is something to verify it by.
-        rejectUnauthorized: this.#tls === undefined || caText !== undefined,
+        rejectUnauthorized: trust === undefined || trust.ca !== undefined,
       }),
     )
   }
@@ -270,15 +257,6 @@ function straight(agent: Agent): Agent {
     // dockerode writes its options out for every request, for whoever debugs it: sockets and keys are not for that.
     [inspect.custom]: () => 'Agent',
   })
-}
-
-async function fileText(key: string, path: string): Promise<string | undefined> {
-  if (path === '') return undefined
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    throw new DiscoveryError(`${key}: ${messageOf(error)}`, { cause: error })
-  }
 }
 
 /** The sentence an engine gives with a status, `{"message": "…"}` or a text; short enough for a log. */

@@ -1,12 +1,13 @@
 // A document behind a URL, for the kinds that fetch one: the keys they share, and how it is asked for.
 
-import { readFile } from 'node:fs/promises'
 import { validateHeaderName, validateHeaderValue } from 'node:http'
 import { z } from 'zod'
 import type { Problem } from '../../core/errors.ts'
 import { fetchBytes, isSuccess } from '../../core/fetch.ts'
 import { flag, text } from '../../core/settings.ts'
 import type { Settings } from '../../core/settings.ts'
+import type { Trust } from '../../core/trust.ts'
+import { certificateConflicts, readCertificates } from './certificates.ts'
 import { quote } from './options.ts'
 
 /** The largest document: a hundred thousand backends with all that is said of them. */
@@ -52,34 +53,34 @@ export function endpoint<const P extends string>(prefix: P, what: string, accept
   return {
     settings: withPrefix(prefix, keys(what)) as Prefixed<P, Keys>,
     source: (settings) => shown(own(settings).endpoint),
-    conflicts: (settings) =>
-      conflicts(own(settings)).map(({ path, message }) => ({ path: `${prefix}_${path}`, message })),
-    fetch: (settings, signal) => fetchDocument(own(settings), accept, signal),
+    conflicts: (settings) => [
+      ...certificateConflicts(prefix, settings as never),
+      ...conflicts(own(settings)).map(({ path, message }) => ({ path: `${prefix}_${path}`, message })),
+    ],
+    fetch: async (settings, signal) => {
+      const certificates = await readCertificates(prefix, settings as never)
+      return fetchDocument(own(settings), certificates, accept, signal)
+    },
   }
 }
 
-async function fetchDocument(settings: Own, accept: string, signal: AbortSignal): Promise<Buffer> {
+async function fetchDocument(
+  settings: Own,
+  certificates: Trust,
+  accept: string,
+  signal: AbortSignal,
+): Promise<Buffer> {
   const { endpoint, headers, bearer_token, tls_skip_verify } = settings
   const { status, body } = await fetchBytes(new URL(endpoint), {
     signal,
     mostBytes: MOST_BYTES,
     headers: { accept, ...(bearer_token && { authorization: `Bearer ${bearer_token}` }), ...lower(headers) },
-    ...(await certificates(settings)),
+    ...certificates,
     ...(tls_skip_verify && { rejectUnauthorized: false }),
   })
   if (isSuccess(status)) return body
   const said = body.toString().replace(/\s+/g, ' ').trim()
   throw new Error(`${shown(endpoint)} answered ${status}${said && `: ${quote(said)}`}`)
-}
-
-/** Read for every question, for certificates are renewed. */
-async function certificates({ tls_cacert_path, tls_cert_path, tls_key_path }: Own) {
-  const [ca, cert, key] = await Promise.all([tls_cacert_path, tls_cert_path, tls_key_path].map(pem))
-  return { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) }
-}
-
-async function pem(path: string): Promise<string | undefined> {
-  return path ? readFile(path, 'utf8') : undefined
 }
 
 /** Without user and password; a query may hold a token too. */
@@ -88,16 +89,11 @@ function shown(url: string): string {
   return origin + pathname + (search && '?…')
 }
 
-function conflicts({ endpoint, headers, bearer_token, tls_cert_path, tls_key_path }: Own): Problem[] {
-  const found: Problem[] = []
+function conflicts({ endpoint, headers, bearer_token }: Own): Problem[] {
   const { username, password } = new URL(endpoint)
-  if (Boolean(tls_cert_path) !== Boolean(tls_key_path)) {
-    const path = tls_cert_path ? 'tls_key_path' : 'tls_cert_path'
-    found.push({ path, message: 'a certificate and its key together' })
-  }
   if (bearer_token && ('authorization' in lower(headers) || username || password))
-    found.push({ path: 'bearer_token', message: 'no token beside other credentials' })
-  return found
+    return [{ path: 'bearer_token', message: 'no token beside other credentials' }]
+  return []
 }
 
 function isWeb(url: string): boolean {
