@@ -18,6 +18,7 @@ import { whyNot } from '../support/component.ts'
 import { folder } from '../support/folder.ts'
 import { portOf, running } from '../support/running.ts'
 import { freePort } from '../support/spawned.ts'
+import { median, summary } from '../support/summary.ts'
 import { until } from '../support/until.ts'
 
 const SCRIPT = fileURLToPath(new URL('../../scripts/components/consul.sh', import.meta.url))
@@ -292,7 +293,7 @@ t.test('consul', { skip }, async (t) => {
     const all = [...took.out, ...took.in]
     t.comment(`flips: out ${summary(took.out)}; in ${summary(took.in)}; all ${summary(all)}`)
     t.equal(all.length, 20)
-    t.ok(median(all) < 1_000)
+    t.ok(median(all) < 5_000)
   })
 
   t.test('an agent that restarts is found again, and the last list stays meanwhile', async (t) => {
@@ -380,17 +381,6 @@ t.test('consul', { skip }, async (t) => {
     t.ok(crowd.served > 100 && deaths > 0)
   })
 })
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  const half = sorted.length / 2
-  return (sorted[Math.floor(half - 0.5)]! + sorted[Math.floor(half)]!) / 2
-}
-
-function summary(values: readonly number[]): string {
-  const [least, most] = [Math.min(...values), Math.max(...values)]
-  return `median ${median(values).toFixed(1)} ms of ${values.length} (${least.toFixed(1)} to ${most.toFixed(1)})`
-}
 
 /** How long an instance takes for an answer, so that there is always one in its hand. */
 const WORK_MS = 10

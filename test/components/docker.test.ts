@@ -17,6 +17,7 @@ import { whyNot } from '../support/component.ts'
 import { folder } from '../support/folder.ts'
 import { portOf, running } from '../support/running.ts'
 import { freePort, freePorts } from '../support/spawned.ts'
+import { median, summary } from '../support/summary.ts'
 import { until } from '../support/until.ts'
 
 const SCRIPT = fileURLToPath(new URL('../../scripts/components/docker.sh', import.meta.url))
@@ -371,15 +372,4 @@ class Crowd {
       await new Promise((resolve) => setTimeout(resolve, 10))
     }
   }
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  const half = sorted.length / 2
-  return (sorted[Math.floor(half - 0.5)]! + sorted[Math.floor(half)]!) / 2
-}
-
-function summary(values: readonly number[]): string {
-  const [least, most] = [Math.min(...values), Math.max(...values)]
-  return `median ${median(values).toFixed(1)} ms of ${values.length} (${least.toFixed(1)} to ${most.toFixed(1)})`
 }

@@ -21,6 +21,7 @@ import { whyNot } from '../support/component.ts'
 import { FakeClock } from '../support/clock.ts'
 import { folder } from '../support/folder.ts'
 import { portOf, running } from '../support/running.ts'
+import { median } from '../support/summary.ts'
 import { until } from '../support/until.ts'
 
 const run = promisify(execFile)
@@ -150,10 +151,6 @@ function electable(manager: Manager): string[] {
 async function seen(manager: Manager, address: string, expected: boolean): Promise<number> {
   await until(() => electable(manager).includes(address) === expected, `${address} electable: ${expected}`)
   return Date.now()
-}
-
-function median(numbers: readonly number[]): number {
-  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]!
 }
 
 function everywhere(dir: string): void {
