@@ -167,7 +167,9 @@ const outlier = z.strictObject({
   ejection_time: positiveDuration()
     .default(30_000)
     .describe('How long a backend is out the first time; twice as long the second time in a row, and so on.'),
-  max_ejection_time: positiveDuration().default(300_000).describe('Longest a backend is out at once.'),
+  max_ejection_time: positiveDuration()
+    .optional()
+    .describe('Longest a backend is out at once; unset is 5m, or ejection_time if that is longer.'),
   max_ejected_percent: percent()
     .prefault(10)
     .describe(
@@ -260,7 +262,7 @@ function rules(server: Partial<Parsed>, context: z.core.$RefinementCtx): void {
   if (protocol === 'udp') datagramRules(server, expect)
   if (protocol === 'tcp' || protocol === 'tls') streamRules(server, expect)
   if (protocol === 'tls' && !server.tls) expect(['tls'], 'a table, since protocol is tls')
-  const { ejection_time = 0, max_ejection_time = 0 } = server.outlier ?? {}
+  const { ejection_time = 0, max_ejection_time = Infinity } = server.outlier ?? {}
   if (max_ejection_time < ejection_time) expect(['outlier', 'max_ejection_time'], 'ejection_time or longer')
   if (server.proxy_protocol && protocol !== 'tcp')
     expect(['protocol'], '"tcp", since there is a proxy_protocol section')

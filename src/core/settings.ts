@@ -20,14 +20,12 @@ export const name = () => text().min(1, { error: 'a string that is not empty' })
 export const flag = () => z.boolean({ error: 'true or false' })
 
 /** A whole number of at least `least`; a numeric string is taken too. */
-export const count = (least = 0) => {
-  const error = least === 0 ? 'a whole number, 0 or more' : `a whole number, ${least} or more`
-  return z
+export const count = (least = 0, error = `a whole number, ${least} or more`) =>
+  z
     .union([z.number(), z.string().regex(/^\s*\d+\s*$/, { error })], { error })
     .transform(Number)
     .refine((value) => Number.isSafeInteger(value) && value >= least, { error })
     .meta({ least })
-}
 
 /** A number of at least `least`; a numeric string is taken too. */
 export const number = (least: number) => {
@@ -59,7 +57,9 @@ export const oneOf = <const T extends readonly [string, ...string[]]>(values: T)
 export const texts = () => z.array(text(), { error: 'a list of strings' })
 
 /** A TCP or UDP port, 1 to 65535; a numeric string is taken too. */
-export const port = () => count(1).refine((value) => value <= 65535, { error: 'a port, 1 to 65535' })
+export const port = () => count(1, PORT).refine((value) => value <= 65535, { error: PORT })
+
+const PORT = 'a port, 1 to 65535'
 
 const PERCENT = 'a percentage such as "50%"'
 

@@ -148,19 +148,20 @@ function missingIn(settings: HttpSettings): ((body: Buffer) => string | undefine
 /** The body, its framing taken off, when all of it has come that will; undefined before. */
 function bodyOf(head: string, rest: Buffer, over: boolean): Buffer | undefined {
   if (/\ntransfer-encoding:[^\n]*\bchunked\b/i.test(head))
-    return over || rest.subarray(-5).equals(LAST_CHUNK) ? unchunked(rest) : undefined
+    return over || rest.subarray(-4).equals(BLANK_LINE) ? unchunked(rest, over) : undefined
   const length = /\ncontent-length:[ \t]*(\d+)/i.exec(head)?.[1]
   if (length !== undefined && rest.length >= Number(length)) return rest.subarray(0, Number(length))
   return over ? rest : undefined
 }
 
-const LAST_CHUNK = Buffer.from('0\r\n\r\n')
+const BLANK_LINE = Buffer.from('\r\n\r\n')
 
-/** The chunks of RFC 9112, 7.1, as far as they have come. */
-function unchunked(rest: Buffer): Buffer {
+/** The chunks of RFC 9112, 7.1; undefined while more are to come and it is not `over`. */
+function unchunked(rest: Buffer, over: boolean): Buffer | undefined {
   const chunks: Buffer[] = []
   for (let at = 0; ;) {
     const end = rest.indexOf('\r\n', at)
+    if (end < 0 && !over) return undefined
     const size = end < 0 ? 0 : parseInt(rest.toString('latin1', at, end), 16)
     if (!(size > 0)) return Buffer.concat(chunks)
     chunks.push(rest.subarray(end + 2, end + 2 + size))

@@ -22,6 +22,9 @@ const LATE_MS = 100
 /** A check whose dial nobody has answered for this long only waits; an answer from anywhere on earth is sooner. */
 const SILENT_MS = 250
 
+/** The most of a reason that is kept and logged, in characters. */
+const LONGEST_REASON = 500
+
 /** What has only just passed, as a part of a beat. */
 const JUST = 0.25
 
@@ -71,7 +74,10 @@ export interface Monitor {
    * over the interval, beginning with the first added at once. `id` is not in use.
    */
   add(id: number, target: Target): void
-  /** Later checks of the backend go to `target`; what was counted stays. */
+  /**
+   * Later checks of the backend go to `target`; what was counted stays. A check under way of nothing but addresses
+   * that `target` lacks does not count, and is made again.
+   */
   retarget(id: number, target: Target): void
   /** Checks the backend now, if that is not under way. False when it is not checked at all. */
   recheck(id: number): boolean
@@ -221,10 +227,12 @@ class Checking implements Monitor {
 
   /** One check with all that follows; the gate has let it in. */
   async #run(entry: Entry, aside: () => void): Promise<void> {
+    const { target } = entry
     const began = this.#clock.now()
     if (began - entry.due > this.#lateMs) this.#gate.late++
-    const result = await this.#result(entry, aside)
+    const result = brief(await this.#result(entry, aside))
     if (entry.removed) return
+    if (moved(target, entry.target)) return this.#arm(entry, this.#clock.now())
     const { id, streak } = entry
     const { status, reason } = result
     this.#logUnknown(entry, result)
@@ -278,6 +286,19 @@ class Checking implements Monitor {
     if (status !== 'unknown' || last?.status === 'unknown') return
     this.#log.warn(`${this.#settings.name}: ${addressText(target.address)} could not be checked: ${reason}`)
   }
+}
+
+/** With a reason that fits a line of a log, whatever a backend put into it. */
+function brief(result: Result): Result {
+  const reason = result.reason.slice(0, LONGEST_REASON).replace(/\p{Cc}+/gu, ' ')
+  return { ...result, reason: result.reason.length > LONGEST_REASON ? `${reason}…` : reason }
+}
+
+/** Of the addresses that were checked none is the backend's any more: what was found says nothing about it. */
+function moved(checked: Target, { endpoints }: Target): boolean {
+  if (checked.endpoints === endpoints) return false
+  const now = new Set(endpoints.map(addressText))
+  return !checked.endpoints.some((each) => now.has(addressText(each)))
 }
 
 function abort(entry: Entry): void {

@@ -19,7 +19,7 @@ export const redis = check({ settings, protocols: ['tcp', 'tls'], conflicts }, (
   const credentials = password === undefined ? [] : [...(user === undefined ? [] : [user]), password]
   const login = credentials.length > 0 ? [command('AUTH', ...credentials)] : []
   const steps: Step[] = [{ send: Buffer.concat([...login, command('PING')]) }]
-  if (login.length > 0) steps.push({ expect: reply('+OK') })
+  if (password !== undefined) steps.push({ expect: reply('+OK', password) })
   return conversing(settings, [...steps, { expect: reply('+PONG') }])
 })
 
@@ -36,9 +36,11 @@ function command(...words: string[]): Buffer {
   return Buffer.from(`*${words.length}\r\n${parts.join('')}`)
 }
 
-function reply(expected: string) {
+/** A server without AUTH repeats what it was given, or the beginning of it; `secret` is never told. */
+function reply(expected: string, secret?: string) {
   return line((got) => {
-    if (got !== expected) throw new Error(`answered ${quoted(got)}`)
+    const [told = ''] = secret === undefined ? [got] : got.replaceAll(secret, '***').split(', with args')
+    if (got !== expected) throw new Error(`answered ${quoted(told)}`)
     return `answered ${quoted(got)}`
   })
 }

@@ -73,6 +73,8 @@ export class Pool {
   /** Backends by standing. */
   #in = 0
   #out = 0
+  /** Those that are in, by priority. */
+  readonly #inOf = new Map<number, number>()
   #panic = false
   /** Backends whose chance is below 1. */
   #hesitant = 0
@@ -139,7 +141,7 @@ export class Pool {
    * A refusal names the true reason; those that were passed count as unhealthy.
    */
   elect(key: Uint8Array, passed = NONE): Election | Refusal {
-    for (const group of this.#groups) {
+    for (const group of this.#inTurn()) {
       if (group.rows.length === 0) continue
       const view = passed.length === 0 ? group : without(group, passed)
       if (view.rows.length > 0) return this.#choose(key, view)
@@ -215,18 +217,23 @@ export class Pool {
     this.#refresh(backend)
   }
 
+  /** By priority; in panic a group of which nobody is fit comes after those that have somebody. */
+  #inTurn(): readonly Group[] {
+    if (!this.#panic) return this.#groups
+    const fit = ({ priority }: Group) => (this.#inOf.get(priority) ?? 0) > 0
+    return [...this.#groups.filter(fit), ...this.#groups.filter((group) => !fit(group))]
+  }
+
   #choose(key: Uint8Array, electable: Electable): Election {
     const { balancer, random } = this.#options
-    const passed: number[] = []
     let view = electable
-    for (;;) {
+    for (let passed = 0; ; passed++) {
       const row = balancer.elect(key, view)
       const only = view.rows.length === 1
       const chance = this.#hesitant === 0 ? 1 : this.columns.chance[row]!
-      if (only || chance >= 1 || passed.length === MOST_PASSED || random() < chance)
+      if (only || chance >= 1 || passed === MOST_PASSED || random() < chance)
         return { backend: this.at(row), only }
-      passed.push(row)
-      view = without(electable, passed)
+      view = without(view, [row])
     }
   }
 
@@ -300,7 +307,10 @@ export class Pool {
 
   /** New settings: perhaps another priority, and so another group. */
   #settle(backend: Backend, found: Found): void {
-    if (backend.found.priority !== found.priority) this.#leave(backend)
+    if (backend.found.priority !== found.priority) {
+      this.#leave(backend)
+      this.#count(backend, 'none')
+    }
     backend.found = found
     this.#refresh(backend)
   }
@@ -362,8 +372,16 @@ export class Pool {
   #count(backend: Backend, after: Backend['standing']): void {
     const before = backend.standing
     backend.standing = after
-    this.#in += Number(after === 'in') - Number(before === 'in')
+    const more = Number(after === 'in') - Number(before === 'in')
+    if (more !== 0) this.#countIn(backend.found.priority, more)
     this.#out += Number(after === 'out') - Number(before === 'out')
+  }
+
+  #countIn(priority: number, more: number): void {
+    this.#in += more
+    const left = (this.#inOf.get(priority) ?? 0) + more
+    if (left > 0) this.#inOf.set(priority, left)
+    else this.#inOf.delete(priority)
   }
 
   /** Panic begins or ends when it is time; a turnover of thousands is taken in slices. */

@@ -76,6 +76,7 @@ export class Care {
     this.#rest(backend)
     this.#pool.ramp(backend, 1)
     this.#pool.unmark(backend)
+    this.outliers?.trim()
   }
 
   /** Discovery names the backend no more. */
@@ -141,7 +142,9 @@ export class Care {
       `backend ${backend.text} is ${healthy ? 'healthy' : 'unhealthy'}: ${reason}`,
     )
     this.#ramp(backend)
-    if (!healthy) this.#lost(backend)
+    if (healthy) return
+    this.outliers?.trim()
+    this.#lost(backend)
   }
 
   #take(id: number, { status, advice }: Result): void {
@@ -157,6 +160,7 @@ export class Care {
     const { share, maxConnections, drain } = backend.advice
     if (share === advice.share && maxConnections === advice.maxConnections && drain === advice.drain) return
     this.#pool.advise(backend, advice)
+    this.outliers?.trim()
     this.#log.info(`backend ${backend.text} asks for ${asked(advice)}`)
   }
 

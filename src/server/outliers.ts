@@ -7,6 +7,9 @@ import type { Cancel, Clock } from '../core/clock.ts'
 import type { DialFault, FlowEnd } from '../plane/plane.ts'
 import type { Backend } from '../pool/backend.ts'
 
+/** An ejection with `max_ejection_time` unset. */
+const LONGEST_MS = 300_000
+
 export interface OutlierEvents {
   /** Backends discovered now, and those an election could choose from. */
   counts(): { readonly discovered: number; readonly fit: number }
@@ -38,7 +41,7 @@ export class Outliers {
   readonly #clock: Clock
   readonly #events: OutlierEvents
   readonly #counted: ReadonlySet<Failure>
-  readonly #tallys = new Map<number, Tally>()
+  readonly #tallies = new Map<number, Tally>()
   /** In the order they were ejected. */
   readonly #out = new Set<Tally>()
   readonly #ejections = new Map<Failure, number>()
@@ -63,13 +66,13 @@ export class Outliers {
 
   /** A dial succeeded. */
   connected({ id }: Backend): void {
-    const tally = this.#tallys.get(id)
+    const tally = this.#tallies.get(id)
     if (tally) tally.dials = 0
   }
 
   /** The backend has sent a byte. */
   answered({ id }: Backend): void {
-    const tally = this.#tallys.get(id)
+    const tally = this.#tallies.get(id)
     if (tally) tally.flows = 0
   }
 
@@ -81,31 +84,36 @@ export class Outliers {
 
   /** A check of the backend ended: what does not say it is down brings it back, once its time is over. */
   checked({ id }: Backend, failed: boolean): void {
-    const tally = this.#tallys.get(id)
+    const tally = this.#tallies.get(id)
     if (tally && !failed && !tally.cancel && this.#out.has(tally)) this.#return(tally)
   }
 
   /** Discovery names the backend no more. */
   forget({ id }: Backend): void {
-    const tally = this.#tallys.get(id)
+    const tally = this.#tallies.get(id)
     if (!tally) return
     tally.cancel?.()
     this.#out.delete(tally)
-    this.#tallys.delete(id)
+    this.#tallies.delete(id)
   }
 
-  /** Fewer are discovered: whoever has been out longest returns until no more are out than may be. */
+  /**
+   * Fewer are discovered, or fit: whoever has been out longest returns until no more are out than may be. When
+   * nobody else is left to elect, the first that is out for nothing else returns too.
+   */
   trim(): void {
     for (const tally of this.#out) {
-      if (this.#out.size <= this.#most()) return
+      const { healthy, standing } = tally.backend
+      const needed = this.#events.counts().fit === 0 && healthy && standing === 'out'
+      if (!needed && this.#out.size <= this.#most()) continue
       tally.cancel?.()
       this.#return(tally)
     }
   }
 
   stop(): void {
-    for (const { cancel } of this.#tallys.values()) cancel?.()
-    this.#tallys.clear()
+    for (const { cancel } of this.#tallies.values()) cancel?.()
+    this.#tallies.clear()
     this.#out.clear()
   }
 
@@ -115,10 +123,10 @@ export class Outliers {
   }
 
   #tally(backend: Backend): Tally {
-    let tally = this.#tallys.get(backend.id)
+    let tally = this.#tallies.get(backend.id)
     if (!tally) {
       const none = { dials: 0, flows: 0, ejections: 0, lastMs: 0, returnedAt: 0, cancel: undefined }
-      this.#tallys.set(backend.id, (tally = { backend, ...none }))
+      this.#tallies.set(backend.id, (tally = { backend, ...none }))
     }
     return tally
   }
@@ -127,7 +135,7 @@ export class Outliers {
   #full(backend: Backend, why: Failure, inARow: number): void {
     if (inARow < this.#settings.consecutive_failures) return
     if (this.#out.size >= this.#most() || this.#events.counts().fit <= 1) return
-    const { ejection_time, max_ejection_time } = this.#settings
+    const { ejection_time, max_ejection_time = Math.max(LONGEST_MS, ejection_time) } = this.#settings
     const tally = this.#tally(backend)
     const now = this.#clock.now()
     tally.ejections = now - tally.returnedAt > tally.lastMs ? 1 : tally.ejections + 1

@@ -503,7 +503,7 @@ t.test('a probe has steps, or one exchange', async (t) => {
 
 t.test('what is wrong between keys is said', async (t) => {
   const wrong = (section: Section) => problems({ interval: '1s', ...section })
-  t.same(wrong({ kind: 'agent' }), ['agent_port: a whole number, 1 or more'])
+  t.same(wrong({ kind: 'agent' }), ['agent_port: a port, 1 to 65535'])
   t.same(wrong({ kind: 'redis', redis_username: 'x' }), [
     'redis_password: a string, since there is a redis_username',
   ])

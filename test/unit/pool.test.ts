@@ -367,6 +367,17 @@ t.test('when all of many return at once an election does not go on for ever', as
   t.ok(asked < 20)
 })
 
+t.test('in panic nobody is sent to a dead group while a later one has somebody who is fit', async (t) => {
+  const { pool, get, elect } = setUp({ panicThreshold: 90 })
+  await pool.update([at('a:1', { priority: 0 }), at('b:1', { priority: 0 }), at('c:1')])
+  pool.mark(get('a:1'), false)
+  pool.mark(get('b:1'), false)
+  t.equal(pool.panic, true)
+  t.equal(elect(), 'c:1')
+  pool.mark(get('c:1'), false)
+  t.match(elect(), /^[ab]:1$/, 'where nobody is fit the lowest number counts again')
+})
+
 t.test('panic', async (t) => {
   const four = ['a:1', 'b:1', 'c:1', 'd:1']
 

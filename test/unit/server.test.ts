@@ -287,6 +287,19 @@ async function watching(size: number, settings: Partial<OutlierSettings> = {}, c
   return { clock, pool, outliers, events, asked, list, get, fails }
 }
 
+t.test('whoever is ejected returns when nobody else is left, however that came', async (t) => {
+  const gone = await watching(2, { max_ejected_percent: 50 })
+  gone.fails(0)
+  t.same(gone.events, ['0:1 out 1000 refused'])
+  await gone.list([0])
+  t.same(gone.events.slice(1), ['0:1 back'])
+  const down = await watching(2, { max_ejected_percent: 50 })
+  down.fails(0)
+  down.pool.mark(down.get(1)!, false)
+  down.outliers.trim()
+  t.same(down.events.slice(1), ['0:1 back'])
+})
+
 t.test('what may be written of ejection, panic and slow start', async (t) => {
   const server = (more: object) => ({
     servers: { web: { bind: ':0', discovery: { kind: 'static', static_list: ['a:1'] }, ...more } },
@@ -304,7 +317,6 @@ t.test('what may be written of ejection, panic and slow start', async (t) => {
     consecutive_failures: 5,
     failures: ['refused', 'timeout', 'reset'],
     ejection_time: 30_000,
-    max_ejection_time: 300_000,
     max_ejected_percent: 10,
   })
   t.match(read({ outlier: { max_ejected_percent: '12.5%' }, panic_threshold: '40', slow_start: '1m' }), {
@@ -312,7 +324,7 @@ t.test('what may be written of ejection, panic and slow start', async (t) => {
     panic_threshold: 40,
     slow_start: 60_000,
   })
-  t.match(problems({ outlier: { ejection_time: '1h' } }), [
+  t.match(problems({ outlier: { ejection_time: '1h', max_ejection_time: '5m' } }), [
     /outlier\.max_ejection_time: expected ejection_time or longer/,
   ])
   t.match(problems({ panic_threshold: 101, outlier: { failures: ['slow'], consecutive_failures: 0 } }), [
@@ -527,7 +539,7 @@ t.test('outliers', async (t) => {
           if (each.do === 'dial' || each.do === 'reset') assert.ok(pool.fit >= Math.min(1, fit))
         }
         // Each one out is back when its time is over and its check has passed.
-        await clock.advance(OUTLIER.max_ejection_time)
+        await clock.advance(OUTLIER.max_ejection_time!)
         for (const backend of asked) if (backend.discovered) outliers.checked(backend, false)
         assert.deepEqual(
           [...pool.backends].filter(({ ejected }) => ejected),

@@ -25,6 +25,13 @@ export const fixture: Fixture = {
     await answering(t, {}, ['-LOADING Redis is loading\r\n'], /^answered "-LOADING Redis is loading"$/),
     await answering(t, {}, ['-NOAUTH Authentication required.\r\n'], /"-NOAUTH Authentication required\."$/),
     await answering(t, login, ['-WRONGPASS no\r\n-NOAUTH\r\n'], /^answered "-WRONGPASS no"$/),
+    // It repeats the password, which is not for the log.
+    await answering(
+      t,
+      login,
+      ["-ERR unknown command 'AUTH', with args beginning with: 'probe' 'pä$$' \r\n"],
+      /^answered "-ERR unknown command 'AUTH'"$/,
+    ),
   ],
   refused: async (t) => [await absent(t, {})],
   hangs: (t) => silent(t, {}),

@@ -100,7 +100,7 @@ export const fixture: Fixture = {
     section: section(await listing(t, [{ Id: 7 }, FIRST, { ...SECOND, Ports: [{ PrivatePort: 'x' }] }])),
     rejected: [
       /^container 0: Id: expected a string/,
-      /^container 2: Ports\.0\.PrivatePort: expected a whole number/,
+      /^container 2: Ports\.0\.PrivatePort: expected a port/,
     ],
   }),
   fails: async (t) => [
