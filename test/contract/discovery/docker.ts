@@ -98,10 +98,7 @@ export const fixture: Fixture = {
   empty: async (t) => section(await listing(t, [])),
   garbage: async (t) => ({
     section: section(await listing(t, [{ Id: 7 }, FIRST, { ...SECOND, Ports: [{ PrivatePort: 'x' }] }])),
-    rejected: [
-      /^container 0: Id: expected a string/,
-      /^container 2: Ports\.0\.PrivatePort: expected a port/,
-    ],
+    rejected: [/^container 0: Id: expected a string/, /^container 2: Ports\.0\.PrivatePort: expected a port/],
   }),
   fails: async (t) => [
     await failing(t, /answered \/containers\/json with status 500: out of disk$/, (_, response) =>
