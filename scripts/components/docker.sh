@@ -95,6 +95,8 @@ stop() {
   fi
   halt "$1"
   umount "$1"/exec/netns/* 2>/dev/null || true
+  # Where the root's mounts are private, dockerd mounts its data on itself, and may leave that to us.
+  umount "$1/data" 2>/dev/null || true
   ip link del "br$(cat "$1/name")" 2>/dev/null || true
   rm -f "$1/name"
 }

@@ -15,6 +15,8 @@ import { startApi } from '../../src/api/http.ts'
 import type { About } from '../../src/api/about.ts'
 import { goTime } from '../../src/api/gotime.ts'
 import { readDocument } from '../../src/config/read.ts'
+import { NO_IPV6 } from '../support/ipv6.ts'
+import { folder } from '../support/folder.ts'
 import { portOf, running } from '../support/running.ts'
 import { until } from '../support/until.ts'
 
@@ -433,8 +435,10 @@ t.test('statistics count what went through, in the order of gobetween, then by r
     tx: 4,
   })
   t.match(first.last_check, { status: 'healthy', at: /^\d{4}-.*T/, reason: String, ms: Number })
-  t.match(second, { host: '[::1]', port: '9', priority: 7, max_connections: 5, stats: { live: false } })
-  t.match(second.last_check, { status: 'unhealthy' })
+  t.match(second, { host: '[::1]', port: '9', priority: 7, max_connections: 5 })
+  // Without IPv6 the dial fails for want of an address here, which says nothing about the backend.
+  t.match(second.stats, { live: Boolean(NO_IPV6) })
+  t.match(second.last_check, { status: NO_IPV6 ? 'unknown' : 'unhealthy' })
   t.equal(
     Object.values<number>(web.endings).reduce((a, b) => a + b),
     1,
@@ -630,7 +634,7 @@ t.test('certificate files that cannot be read are all named', async (t) => {
 
 t.test('the API listens on a unix socket, on a stale one too', async (t) => {
   const manager = await running(t)
-  const path = join(t.testdir(), 'api.sock')
+  const path = join(folder(t), 'api.sock')
   const leave = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 9))`
   spawnSync(process.execPath, ['-e', leave])
   const api = await startApi(settingsOf({ bind: `unix:${path}` }), manager, ABOUT)

@@ -39,8 +39,10 @@ class Daemon {
   readonly port: number
   /** Why it cannot be tried here. */
   missing: string | undefined
+  readonly #t: Test
 
   constructor(t: Test, name: string, port: number) {
+    this.#t = t
     this.name = name
     this.dir = join(folder(t), name)
     this.port = port
@@ -53,6 +55,7 @@ class Daemon {
   start(...more: string[]): this {
     const started = this.#run('start', this.dir, this.name, String(this.port), ...more)
     this.missing = whyNot(started) || undefined
+    if (!this.missing) this.#t.comment(`real: ${this.name}`)
     return this
   }
 
@@ -72,10 +75,7 @@ class Daemon {
 /** Starts it, and says why the test ends here when it is not installed. */
 async function daemon(t: Test, name: string, ...more: string[]): Promise<Daemon | undefined> {
   const started = new Daemon(t, name, await freePort()).start(...more)
-  if (!started.missing) {
-    t.comment(`real: ${name}`)
-    return started
-  }
+  if (!started.missing) return started
   t.comment(`skipped: ${started.missing}`)
   t.pass(started.missing, { skip: started.missing })
   return undefined

@@ -9,6 +9,7 @@ import { unescapeGo } from '../../src/health/escapes.ts'
 import * as kinds from '../../src/health/kinds.ts'
 import { checkSettings, checkedAt, createCheck, protocolsOf } from '../../src/health/settings.ts'
 import type { CheckName } from '../../src/health/settings.ts'
+import { folder } from '../support/folder.ts'
 import { script } from '../support/scripts.ts'
 import { until } from '../support/until.ts'
 import { executing } from './check/exec.ts'
@@ -190,14 +191,14 @@ t.test('a name with many addresses warns of nothing', async (t) => {
 })
 
 t.test('a unix socket is checked by its path', async (t) => {
-  const path = join(t.testdir(), 'socket')
+  const path = join(folder(t), 'socket')
   await tcp(t, answers('PONG'), path)
   t.match(await found('ping', { section: {}, target: at({ path }) }), { status: 'healthy' })
   t.match(await found('probe', { section: probing(), target: at({ path }) }), { status: 'healthy' })
   const told = script(t.testdir(), 'check', 'test "$2" = "" && test $# = 2 && echo "$1"')
   const section = { ...executing(told), exec_expected_positive_output: path }
   t.match(await found('exec', { section, target: at({ path }) }), { status: 'healthy' })
-  const gone = { path: join(t.testdir(), 'gone') }
+  const gone = { path: join(folder(t), 'gone') }
   t.match(await found('ping', { section: {}, target: at(gone) }), { reason: 'no such socket' })
 })
 

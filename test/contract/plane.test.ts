@@ -25,6 +25,7 @@ import type { Answer, Arrival, Desk, Dial, DialFailure } from '../../src/plane/p
 import type { FlowEnd, Listening, ListenSpec, Plane, Refuse } from '../../src/plane/plane.ts'
 import { pin, readBuffer, stage, unpin } from '../../src/plane/portable/scratch.ts'
 import type { Slab } from '../../src/plane/portable/scratch.ts'
+import { NO_IPV6 } from '../support/ipv6.ts'
 import { FakePlane } from '../support/fakeplane.ts'
 import { peer } from '../support/peer.ts'
 import { PLANES } from '../support/planes.ts'
@@ -836,7 +837,8 @@ for (const { name, make } of PLANES) {
     await behaviour(t, 'a wildcard takes both families, 0.0.0.0 only one', async (t) => {
       for (const host of ['', '::']) {
         const served = await serve(plane, {}, { binds: [{ host, port: 0 }] })
-        const dual = served.at.startsWith('[::]')
+        // Without an address of its own, IPv6 leaves the wildcard with IPv4.
+        const dual = served.at.startsWith('[::]') && !NO_IPV6
         const local = `127.0.0.1:${served.port}`
         await (
           await peer(`connect ${local}`, 'expect eof')

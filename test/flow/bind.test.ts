@@ -2,22 +2,17 @@
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import type { Manager } from '../../src/manager/manager.ts'
+import { NO_IPV6 } from '../support/ipv6.ts'
 import { backend, client, met, visit } from '../support/ends.ts'
 import { logged, serving, statsOf } from '../support/observed.ts'
 import { portOf, running } from '../support/running.ts'
 import { folder } from '../support/folder.ts'
 import { freePorts } from '../support/spawned.ts'
 import { until } from '../support/until.ts'
-
-const NO_IPV6 = await new Promise<string | false>((resolve) => {
-  const probe = createServer().on('error', () => resolve('this machine has no ::1'))
-  probe.listen(0, '::1', () => probe.close(() => resolve(false)))
-})
 
 /** Which of the two loopback addresses reach a server bound to `bind`. */
 async function reach(t: Test, bind: string): Promise<string> {

@@ -5,6 +5,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { realClock } from '../../src/core/clock.ts'
 import { Names } from '../../src/dns/names.ts'
+import { NO_IPV6 } from '../support/ipv6.ts'
 import { Backend, backend, client, deafBackend, met, visit } from '../support/ends.ts'
 import { backendStats, logged, serving, statsOf, statsUntil } from '../support/observed.ts'
 import { portOf, running } from '../support/running.ts'
@@ -201,7 +202,7 @@ t.test('without a backend clients are closed, and the true reason is counted', a
   }
 })
 
-t.test('`localhost` and an address in brackets name backends', async (t) => {
+t.test('`localhost` and an address in brackets name backends', { skip: NO_IPV6 }, async (t) => {
   const four = await backend(t, { name: 'four' })
   const six = await backend(t, { name: 'six', host: '::1' })
   const unix = await backend(t, { name: 'unix', path: join(folder(t), 'backend.sock') })

@@ -6,6 +6,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { folder } from '../../support/folder.ts'
 import type { Asked, Failing, Fixture, Section } from './fixture.ts'
 
 /** What an engine says to a request; without a word said it stays open. */
@@ -125,7 +126,7 @@ export const fixture: Fixture = {
       request.socket.destroy(),
     ),
     {
-      section: { docker_endpoint: `unix://${join(t.testdir(), 'docker.sock')}` },
+      section: { docker_endpoint: `unix://${join(folder(t), 'docker.sock')}` },
       message: /cannot ask the Docker engine at unix:.*: connect ENOENT/,
     },
     await failing(t, /docker_tls_cacert_path: ENOENT/, () => {}, {

@@ -12,6 +12,7 @@ import { realClock } from '../../../src/core/clock.ts'
 import { discoverySettings } from '../../../src/discovery/settings.ts'
 import type { SourceSettings } from '../../../src/discovery/settings.ts'
 import { createDiscovery } from '../../../src/discovery/sources.ts'
+import { NO_IPV6 } from '../../support/ipv6.ts'
 import { FakeClock } from '../../support/clock.ts'
 import { until } from '../../support/until.ts'
 
@@ -108,7 +109,7 @@ t.test('an empty list is asked about once more, a list is not, and no connection
   await until(async () => (await open()) === 0, 'the end of its connections', 1_000)
 })
 
-t.test('an agent may have an IPv6 address', async (t) => {
+t.test('an agent may have an IPv6 address', { skip: NO_IPV6 }, async (t) => {
   const { consul_host } = await agent(t, () => ({ list: [at('a')] }), '::1')
   t.equal((await ask({ consul_host })).backends.length, 1)
 })
