@@ -23,7 +23,7 @@ const PACE_MS = 10
  * group is killed when it is cut short, or when it still holds the output after the program's own end. A
  * descendant that let go of the output, or left the group, lives on.
  */
-export async function run(argv: readonly string[], signal: AbortSignal, maxBytes: number): Promise<string> {
+export async function run(argv: readonly string[], signal: AbortSignal, maxBytes: number): Promise<Buffer> {
   signal.throwIfAborted()
   const program = argv[0]
   const child = start(argv)
@@ -51,7 +51,7 @@ export async function run(argv: readonly string[], signal: AbortSignal, maxBytes
     dispose(child)
   }
   if (child.exitCode !== 0) throw new Error(withLast(`${program} ${endOf(child)}`, stderr))
-  return Buffer.concat(stdout).toString()
+  return Buffer.concat(stdout)
 }
 
 /**

@@ -36,7 +36,7 @@ export const exec = discovery(
     const read = lineReader()
     if (exec_stream) return stream(exec_command, clock, read)
     return {
-      ask: async (signal) => read(Buffer.from(await run(exec_command, signal, MOST_BYTES)), signal),
+      ask: async (signal) => read(await run(exec_command, signal, MOST_BYTES), signal),
     }
   },
 )

@@ -188,11 +188,15 @@ export class Roster {
     const before = this.#believed
     const { backends, heldMs } = await this.#hold.judge(answer, before, askedAt)
     await this.#believe(backends)
-    // A file of an earlier run need not be what was believed before.
-    if (isFirst || (await difference(before, this.#believed, 0)))
-      this.#memory?.keep([...this.#believed.values()])
-    else this.#memory?.confirm()
+    if (this.#memory) await this.#remember(this.#memory, isFirst ? undefined : before)
     return heldMs
+  }
+
+  /** Keeps what is believed when it is not what was before; a file of an earlier run need not be that. */
+  async #remember(memory: Memory, before: Backends | undefined): Promise<void> {
+    const same = before && !(await difference(before, this.#believed, 0))
+    if (same) memory.confirm()
+    else memory.keep([...this.#believed.values()])
   }
 
   async #believe(next: Backends): Promise<void> {

@@ -28,7 +28,7 @@ export const exec = check(
     return {
       async run({ address }, signal) {
         const ran = run([settings.exec_command, ...subject(address)], signal, MOST_BYTES)
-        const output = await ran.then((stdout) => ({ stdout: stdout.trim() }), failure)
+        const output = await ran.then((stdout) => ({ stdout: stdout.toString().trim() }), failure)
         if (!('stdout' in output)) return output
         const said = `printed ${quote(output.stdout)}`
         if (output.stdout === positive) return healthy(said)

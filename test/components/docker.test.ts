@@ -43,6 +43,9 @@ t.teardown(() => component('stop', state))
 const started = await component('start', state, name, String(securePort))
 const skip = whyNot(started)
 
+/** Options of a container whose HEALTHCHECK fails as soon as it has a file /tmp/leaving. */
+const LEAVES = ['--health-cmd', 'test ! -e /tmp/leaving', '--health-interval', '1s', '--health-retries', '1']
+
 /** What the client of Docker prints. */
 async function docker(...args: string[]): Promise<string> {
   const { stdout } = await promisify(execFile)('docker', ['-H', SOCKET, ...args])
@@ -157,15 +160,7 @@ t.test('docker', { skip }, async (t) => {
   })
 
   t.test('a container whose HEALTHCHECK fails is left out as soon as it does', async (t) => {
-    const check = [
-      '--health-cmd',
-      'test ! -e /tmp/leaving',
-      '--health-interval',
-      '1s',
-      '--health-retries',
-      '1',
-    ]
-    await serve('sick', ...published(ports[0], 'app=sick'), ...check)
+    await serve('sick', ...published(ports[0], 'app=sick'), ...LEAVES)
     const keys = { docker_container_label: 'app=sick', docker_healthy_only: true }
     t.same(await listed(keys), [], 'not known yet')
     const manager = await running(t, { servers: { web: serving(keys) } })
@@ -260,16 +255,8 @@ t.test('docker', { skip }, async (t) => {
   // What makes it orderly is that the container says so first: its HEALTHCHECK fails while it still serves, and it
   // is stopped once the balancer has dropped it. No label can change while a container runs.
   t.test('clients notice nothing of containers that leave in order', async (t) => {
-    const check = [
-      '--health-cmd',
-      'test ! -e /tmp/leaving',
-      '--health-interval',
-      '1s',
-      '--health-retries',
-      '1',
-    ]
     const names = ['calm1', 'calm2', 'calm3']
-    for (const [i, each] of names.entries()) await serve(each, ...published(ports[i]!, 'app=calm'), ...check)
+    for (const [i, each] of names.entries()) await serve(each, ...published(ports[i]!, 'app=calm'), ...LEAVES)
     const keys = { docker_container_label: 'app=calm', docker_healthy_only: true }
     const manager = await running(t, { servers: { web: serving(keys) } })
     await becomes(manager, ports.slice(0, 3))
