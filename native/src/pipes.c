@@ -57,6 +57,7 @@ struct pipe *pipes_take(struct pipes *pipes)
 {
 	struct pipe *pipe = pipes->free;
 
+	pipes->taken++;
 	if (!pipe)
 		return pipes->open < PIPES_MOST ? open_pipe(pipes) : NULL;
 	pipes->free = pipe->next;

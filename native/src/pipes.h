@@ -19,6 +19,7 @@ struct pipes {
 	int open;
 	int kept;
 	int ceiling;
+	unsigned taken; /* so often, ever */
 };
 
 /* No pipes yet. A descriptor of a pipe is below `ceiling`, so that pipes do not take what clients need. */

@@ -39,3 +39,9 @@ export function mappedBytes(bytes: Uint8Array): Uint8Array {
   mapped.set(bytes, 12)
   return mapped
 }
+
+/** The canonical text of 4 or 16 bytes (RFC 5952). */
+export function ipText(bytes: Uint8Array): string {
+  if (bytes.length === 4) return bytes.join('.')
+  return canonicalIp(new ipaddr.IPv6([...bytes]).toRFC5952String())
+}

@@ -226,8 +226,8 @@ function descriptors(): number {
 
 const full = await saturated()
 
-for (const { name, make } of PLANES) {
-  t.test(`plane ${name}`, async (t) => {
+for (const { name, skip, make } of PLANES) {
+  t.test(`plane ${name}`, { skip }, async (t) => {
     const plane = make()
     const before = existsSync('/proc/self/fd') ? descriptors() : 0
 
@@ -643,7 +643,8 @@ for (const { name, make } of PLANES) {
         arrived: () => ({ later: true }),
         ended: ({ client }) => {
           const [first, second] = there.served!.desk.arrivals
-          if (client === first) there.served!.answer(second!.flow, dial({ host: '127.0.0.1', port: 1 }))
+          if (client.flow === first!.flow)
+            there.served!.answer(second!.flow, dial({ host: '127.0.0.1', port: 1 }))
         },
       }))
       const clients = [await peer(`connect ${served.at}`, 'expect eof')]
@@ -882,7 +883,7 @@ for (const { name, make } of PLANES) {
         await until(() => served.listening.rx(0) === 1)
         const [{ port }] = served.desk.arrivals as [Arrival]
         t.ok(probed(port, served.port), 'the accepted one')
-        t.ok(probed(address.port), 'the dialled one')
+        await until(() => probed(address.port), 'probes of the dialled one')
         client.close()
       },
     )

@@ -1,6 +1,6 @@
 // What a failed connect says about the backend, or about us.
 
-import type { DialFault } from '../plane.ts'
+import type { DialFault } from './plane.ts'
 
 const FAULTS = new Map<string, DialFault>([
   ['ECONNREFUSED', 'refused'],
@@ -11,6 +11,8 @@ const FAULTS = new Map<string, DialFault>([
   ['ENFILE', 'descriptors'],
   ['ENOBUFS', 'descriptors'],
   ['ENOMEM', 'descriptors'],
+  // The limit on watched descriptors (epoll(7), max_user_watches).
+  ['ENOSPC', 'descriptors'],
   // Every local port towards that address is taken.
   ['EADDRNOTAVAIL', 'ports'],
 ])

@@ -1,0 +1,197 @@
+#include "listening.h"
+
+#include "records.h"
+#include "thread.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+enum {
+	ACCEPTS = 32,               /* clients a turn takes from one listener */
+	TROUBLE_NS = 100 * 1000000, /* before accepting is tried again when descriptors or memory ran out */
+};
+
+struct row *share_row(struct share *share, uint32_t row)
+{
+	uint32_t group = row / LISTENING_FIRST_BLOCK + 1;
+	uint32_t block = 31 - __builtin_clz(group);
+	struct row *rows;
+
+	if (row >= 1u << 24 || block >= LISTENING_BLOCKS)
+		return NULL;
+	rows = atomic_load_explicit(&share->rows[block], memory_order_acquire);
+	return rows ? rows + (row - LISTENING_FIRST_BLOCK * ((1u << block) - 1)) : NULL;
+}
+
+/* Clients that come to a wildcard have each to be asked where to. */
+static int is_fixed(const struct address *local)
+{
+	if (local->any.sa_family == AF_INET)
+		return local->in.sin_addr.s_addr != INADDR_ANY;
+	if (local->any.sa_family == AF_INET6)
+		return !IN6_IS_ADDR_UNSPECIFIED(&local->in6.sin6_addr);
+	return 1;
+}
+
+static int take_key(struct thread *thread, struct listener *listener)
+{
+	struct listener **roomier;
+	uint32_t room = thread->listener_room;
+
+	for (uint32_t key = 1; key < room; key++)
+		if (!thread->listeners[key]) {
+			thread->listeners[key] = listener;
+			listener->key = key;
+			return 0;
+		}
+	roomier = realloc(thread->listeners, 2 * (room + 8) * sizeof(*roomier));
+	if (!roomier)
+		return -ENOMEM;
+	thread->listeners = roomier;
+	thread->listener_room = 2 * (room + 8);
+	for (uint32_t key = room; key < thread->listener_room; key++)
+		roomier[key] = NULL;
+	listener->key = room ? room : 1;
+	thread->listeners[listener->key] = listener;
+	return 0;
+}
+
+static void listener_free(struct thread *thread, struct listener *listener)
+{
+	if (listener->key)
+		thread->listeners[listener->key] = NULL;
+	close(listener->fd);
+	free(listener);
+}
+
+int listener_watch(struct thread *thread, struct listener *listener)
+{
+	/* Of the threads that share a socket one is woken; sockets in a SO_REUSEPORT group have one each. */
+	uint32_t events = EPOLLIN | (listener->shared ? EPOLLEXCLUSIVE : 0);
+	int error = thread_watch(thread, EPOLL_CTL_ADD, listener->fd, events, listener->key, 0);
+
+	listener->watched = error == 0;
+	return error;
+}
+
+int listener_open(struct thread *thread, struct share *share, uint32_t bind, int fd, int shared)
+{
+	struct listener *listener = calloc(1, sizeof(*listener));
+	int error;
+
+	if (!listener) {
+		close(fd);
+		return -ENOMEM;
+	}
+	*listener = (struct listener){ .share = share, .bind = bind, .fd = fd, .shared = shared };
+	listener->local.length = sizeof(listener->local.un);
+	getsockname(fd, &listener->local.any, &listener->local.length);
+	listener->fixed = is_fixed(&listener->local);
+	error = take_key(thread, listener);
+	if (!error)
+		error = listener_watch(thread, listener);
+	if (error) {
+		listener_free(thread, listener);
+		return error;
+	}
+	share->listeners++;
+	return 0;
+}
+
+/* What accept4 says about one client that is gone, rather than about us. */
+static int is_clients(int error)
+{
+	switch (error) {
+	case ECONNABORTED:
+	case EINTR:
+	case EPERM: /* a firewall forbids it */
+	/* Errors of the network are handed out by accept (man accept, "Error handling"). */
+	case ENETDOWN:
+	case EPROTO:
+	case ENOPROTOOPT:
+	case EHOSTDOWN:
+	case ENONET:
+	case EHOSTUNREACH:
+	case EOPNOTSUPP:
+	case ENETUNREACH:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+enum taken {
+	TOOK_ALL,     /* the queue is empty */
+	TOOK_SOME,
+	TOOK_NO_ROOM, /* TypeScript has to read before it can be told of more */
+	TOOK_TROUBLE, /* descriptors or memory ran out */
+};
+
+static enum taken take(struct thread *thread, struct listener *listener, int most)
+{
+	while (most-- > 0) {
+		struct address peer;
+		int fd;
+
+		if (!thread_can_say(thread, sizeof(struct who)))
+			return TOOK_NO_ROOM;
+		peer.length = sizeof(peer.un);
+		fd = accept4(listener->fd, &peer.any, &peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd >= 0) {
+			flow_arrive(thread, listener, fd, &peer);
+			continue;
+		}
+		if (errno == EAGAIN)
+			return TOOK_ALL;
+		if (is_clients(errno))
+			continue;
+		thread_trouble(thread, TROUBLE_ACCEPT, errno, listener);
+		return TOOK_TROUBLE;
+	}
+	return TOOK_SOME;
+}
+
+static void unwatch(struct thread *thread, struct listener *listener)
+{
+	if (listener->watched)
+		thread_watch(thread, EPOLL_CTL_DEL, listener->fd, 0, 0, 0);
+	listener->watched = 0;
+}
+
+void listener_accept(struct thread *thread, struct listener *listener)
+{
+	enum taken taken = take(thread, listener, ACCEPTS);
+
+	if (taken != TOOK_NO_ROOM && taken != TOOK_TROUBLE)
+		return;
+	/* It stays readable, and epoll would tell so all the time. */
+	unwatch(thread, listener);
+	listener->again = taken == TOOK_TROUBLE ? thread->now + TROUBLE_NS : 0;
+	listener->next = thread->paused;
+	thread->paused = listener;
+}
+
+void listener_resume(struct thread *thread, struct listener *listener)
+{
+	if (listener->again > thread->now || !thread_can_say(thread, sizeof(struct who)) ||
+	    listener_watch(thread, listener) != 0) {
+		listener->next = thread->paused;
+		thread->paused = listener;
+	}
+}
+
+int listener_close(struct thread *thread, struct listener *listener)
+{
+	struct share *share = listener->share;
+
+	/* Whoever shares the socket goes on taking clients until the last of them closes it. */
+	unwatch(thread, listener);
+	if (take(thread, listener, INT32_MAX) == TOOK_NO_ROOM)
+		return 0;
+	listener_free(thread, listener);
+	share->listeners--;
+	thread_share_done(thread, share);
+	return 1;
+}

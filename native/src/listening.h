@@ -1,0 +1,96 @@
+/* A server's open listeners, and what each thread has of them. */
+#ifndef FAIRLEAD_LISTENING_H
+#define FAIRLEAD_LISTENING_H
+
+#include "address.h"
+
+#include <stdint.h>
+
+struct flow;
+struct thread;
+
+enum {
+	LISTENING_MOST = 1 << 16,  /* at once, in all */
+	LISTENING_THREADS = 64,
+	LISTENING_BLOCKS = 20,     /* rows are in blocks of 16, 32, 64 and so on */
+	LISTENING_FIRST_BLOCK = 16,
+};
+
+/* Where and how; times in ms, 0 is without limit. See ListenSpec in src/plane/plane.ts. */
+struct spec {
+	int64_t client_idle_ms;
+	int64_t backend_idle_ms;
+	int64_t half_close_ms;
+	int64_t undecided_ms;
+	int report;   /* say SAYS_CONNECTED and SAYS_FIRST_BYTE */
+	int measure;  /* TCP_INFO goes into SAYS_ENDED */
+	/* Options of the sockets of backends; those of clients come with the listener. */
+	int keep_alive_s;
+	int user_timeout_ms;
+	int mark;
+	int transparent; /* connect from the client's own address */
+	struct address source; /* connect from there; length 0 is from anywhere */
+};
+
+/* What is counted of one backend on one thread: written by the thread alone, read by TypeScript in place. */
+struct row {
+	double rx;
+	double tx;
+	double connects;
+	double unused;
+};
+
+/* One thread's part of a listening. */
+struct share {
+	struct listening *listening;
+	struct share *next_undone;
+	struct flow *flows;    /* of this thread, whose end has not been said */
+	int count;             /* of them */
+	int listeners;         /* open ones */
+	int draining;          /* SAYS_DRAINED follows when the last listener is closed */
+	int stopping;          /* SAYS_STOPPED follows when the last flow is over */
+	int undone;            /* there was no room to say so */
+	uint32_t reason;       /* of stopping */
+	struct row *_Atomic rows[LISTENING_BLOCKS]; /* given by the main thread before a dial needs them */
+};
+
+struct listening {
+	uint32_t id;
+	struct spec spec;
+	struct share shares[LISTENING_THREADS];
+};
+
+/* One bound address on one thread. */
+struct listener {
+	struct listener *next; /* of those that wait before they accept again */
+	struct share *share;
+	uint32_t bind;
+	uint32_t key;         /* in the thread's table */
+	int fd;
+	int shared;
+	int watched;          /* by epoll */
+	int fixed;            /* every client came to `local` */
+	int64_t again;        /* ns; when accepting is tried again after trouble */
+	struct address local;
+};
+
+/* The counters of `row` for this thread; NULL when nobody gave room for it. */
+struct row *share_row(struct share *share, uint32_t row);
+
+/* Takes over a socket that listens. Returns 0 or -errno, the socket closed then. */
+int listener_open(struct thread *thread, struct share *share, uint32_t bind, int fd, int shared);
+
+/* Takes clients: as many as wait and a turn allows. */
+void listener_accept(struct thread *thread, struct listener *listener);
+
+/* Accepts again when it is time and TypeScript can be told. */
+void listener_resume(struct thread *thread, struct listener *listener);
+
+/* Takes who is in the queue, since closing would reset them, and closes. 1 when done, 0 when it has to be
+ * called again because TypeScript must read first. */
+int listener_close(struct thread *thread, struct listener *listener);
+
+/* Watches the listener with a new epoll instance. */
+int listener_watch(struct thread *thread, struct listener *listener);
+
+#endif

@@ -1,0 +1,124 @@
+#include "open.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+static int set(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+static int set_if(int fd, int level, int name, int value)
+{
+	return value ? set(fd, level, name, value) : 0;
+}
+
+/* What has to be said before bind. */
+static int prepare(int fd, int family, const struct open_options *options, int reuse_port)
+{
+	int error = 0;
+
+	if (family == AF_UNIX)
+		return 0;
+	/* Connections of an earlier listener that linger do not keep the port. */
+	error = set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (!error)
+		error = set_if(fd, SOL_SOCKET, SO_REUSEPORT, reuse_port);
+	if (!error && family == AF_INET6)
+		error = set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+	if (!error)
+		error = set_if(fd, IPPROTO_IP, IP_FREEBIND, options->freebind);
+	if (!error)
+		error = set_if(fd, IPPROTO_IP, IP_TRANSPARENT, options->transparent);
+	if (!error && family == AF_INET6)
+		error = set_if(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, options->transparent);
+	return error;
+}
+
+/* What clients inherit, and what is asked of the queue. */
+static int tune(int fd, int family, const struct open_options *options)
+{
+	int error;
+
+	if (family == AF_UNIX)
+		return 0;
+	error = set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	if (!error)
+		error = set_if(fd, SOL_SOCKET, SO_KEEPALIVE, options->keep_alive_s > 0);
+	if (!error)
+		error = set_if(fd, IPPROTO_TCP, TCP_KEEPIDLE, options->keep_alive_s);
+	if (!error)
+		error = set_if(fd, IPPROTO_TCP, TCP_KEEPINTVL, options->keep_alive_s);
+	if (!error)
+		error = set_if(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, options->user_timeout_ms);
+	if (!error)
+		error = set_if(fd, IPPROTO_TCP, TCP_FASTOPEN, options->fast_open);
+	if (!error)
+		error = set_if(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, options->defer_accept_s);
+	return error;
+}
+
+static int open_bound(struct address *address, const struct open_options *options, int reuse_port,
+		      const char **call)
+{
+	int family = address->any.sa_family;
+	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int error;
+
+	*call = "socket";
+	if (fd < 0)
+		return -errno;
+	*call = "setsockopt";
+	error = prepare(fd, family, options, reuse_port);
+	if (!error) {
+		*call = "bind";
+		error = bind(fd, &address->any, address->length) < 0 ? -errno : 0;
+	}
+	if (!error && family != AF_UNIX) {
+		*call = "getsockname";
+		error = getsockname(fd, &address->any, &address->length) < 0 ? -errno : 0;
+	}
+	if (!error)
+		return fd;
+	close(fd);
+	return error;
+}
+
+static int listen_on(int fd, int family, const struct open_options *options, const char **call)
+{
+	int error;
+
+	*call = "setsockopt";
+	error = tune(fd, family, options);
+	if (error)
+		return error;
+	*call = "listen";
+	return listen(fd, options->backlog) < 0 ? -errno : 0;
+}
+
+int open_listeners(struct address *address, int count, const struct open_options *options, int *fds,
+		   const char **call)
+{
+	int family = address->any.sa_family;
+	int opened = 0, error = 0;
+
+	while (opened < count && error >= 0) {
+		/* A port somebody listens on looks free to whoever sets SO_REUSEPORT as well, so the first is bound
+		 * without. Set afterwards it still lets the others join: the kernel compares what is set now. */
+		error = open_bound(address, options, opened > 0, call);
+		if (error < 0)
+			break;
+		fds[opened++] = error;
+		if (opened == 1 && count > 1)
+			error = set(fds[0], SOL_SOCKET, SO_REUSEPORT, 1);
+	}
+	for (int i = 0; i < opened && error >= 0; i++)
+		error = listen_on(fds[i], family, options, call);
+	if (error >= 0)
+		return 0;
+	while (opened > 0)
+		close(fds[--opened]);
+	return error;
+}

@@ -1,0 +1,648 @@
+#include "thread.h"
+
+#include "crash.h"
+#include "plane.h"
+#include "records.h"
+#include "relay.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	TIMERS = 256,       /* a turn asks so many */
+	GOING_ON = 256,     /* and lets so many go on */
+	LISTEN_MS = 100,    /* paused listeners are looked at so often */
+	UNHEARD_NS = 1000000, /* how long what is not urgent waits for company */
+	PIPES_MS = 1000,      /* pipes nobody has used for so long are closed */
+	WAKE_KEY = 0,
+};
+
+static int64_t clock_now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * 1000000000ll + time.tv_nsec;
+}
+
+/* --- watching ----------------------------------------------------------------------------------------------- */
+
+int thread_watch(struct thread *thread, int op, int fd, uint32_t events, uint32_t key, uint32_t life)
+{
+	struct epoll_event event = { .events = events, .data.u64 = (uint64_t)life << 32 | key };
+
+	return epoll_ctl(thread->epoll, op, fd, &event) < 0 ? -errno : 0;
+}
+
+static int open_epoll(struct thread *thread)
+{
+	int error;
+
+	thread->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (thread->epoll < 0)
+		return -errno;
+	error = thread_watch(thread, EPOLL_CTL_ADD, thread->wake, EPOLLIN, WAKE_KEY, 0);
+	if (error) {
+		close(thread->epoll);
+		thread->epoll = -1;
+	}
+	return error;
+}
+
+/* --- flows -------------------------------------------------------------------------------------------------- */
+
+static int more_flows(struct thread *thread)
+{
+	struct flow *block;
+
+	if (thread->slots == THREAD_FLOW_BLOCK * THREAD_FLOW_BLOCKS)
+		return -ENOMEM;
+	block = calloc(THREAD_FLOW_BLOCK, sizeof(*block));
+	if (!block)
+		return -ENOMEM;
+	thread->blocks[thread->slots / THREAD_FLOW_BLOCK] = block;
+	for (int i = THREAD_FLOW_BLOCK - 1; i >= 0; i--) {
+		block[i].who.slot = thread->slots + i;
+		block[i].next = thread->free;
+		thread->free = &block[i];
+	}
+	thread->slots += THREAD_FLOW_BLOCK;
+	return 0;
+}
+
+struct flow *thread_new_flow(struct thread *thread)
+{
+	struct flow *flow;
+	uint32_t slot;
+
+	if (!thread->free && more_flows(thread) < 0)
+		return NULL;
+	flow = thread->free;
+	thread->free = flow->next;
+	slot = flow->who.slot;
+	memset(flow, 0, sizeof(*flow));
+	/* 0 is the life of what is no flow. */
+	if (++thread->lives == 0)
+		thread->lives = 1;
+	flow->who.slot = slot;
+	flow->who.life = thread->lives;
+	flow->client.fd = flow->backend.fd = -1;
+	flow->row = NO_ROW;
+	flow->dialled_at = flow->half_at = -1;
+	flow->limit_at = flow->tune_at = INT64_MAX;
+	flow->connect_ms = flow->first_byte_ms = -1;
+	flow->client_path = flow->backend_path = (struct path){ NOT_MEASURED, NOT_MEASURED };
+	return flow;
+}
+
+void thread_free_flow(struct thread *thread, struct flow *flow)
+{
+	flow->next = thread->free;
+	thread->free = flow;
+}
+
+static struct flow *find_flow(struct thread *thread, uint32_t slot, uint32_t life)
+{
+	struct flow *flow;
+
+	if (slot >= thread->slots)
+		return NULL;
+	flow = &thread->blocks[slot / THREAD_FLOW_BLOCK][slot % THREAD_FLOW_BLOCK];
+	return flow->state != FLOW_FREE && flow->who.life == life ? flow : NULL;
+}
+
+void thread_ready(struct thread *thread, struct flow *flow)
+{
+	if (flow->ready)
+		return;
+	flow->ready = 1;
+	flow->next_ready = NULL;
+	*thread->ready_end = flow;
+	thread->ready_end = &flow->next_ready;
+}
+
+void thread_unsaid(struct thread *thread, struct flow *flow)
+{
+	if (flow->queued)
+		return;
+	flow->queued = 1;
+	flow->next_unsaid = NULL;
+	*thread->unsaid_end = flow;
+	thread->unsaid_end = &flow->next_unsaid;
+}
+
+static void go_on(struct thread *thread)
+{
+	struct flow *last = NULL;
+
+	/* Those who become ready by it wait for the next turn: sockets of others come first. */
+	for (int i = 0; i < GOING_ON && thread->ready && thread->ready != last; i++) {
+		struct flow *flow = thread->ready;
+
+		thread->ready = flow->next_ready;
+		if (!thread->ready)
+			thread->ready_end = &thread->ready;
+		flow->ready = 0;
+		flow_go_on(thread, flow);
+		if (!last && flow->ready)
+			last = flow;
+	}
+}
+
+/* --- saying ------------------------------------------------------------------------------------------------- */
+
+int thread_can_say(struct thread *thread, uint32_t bytes)
+{
+	/* A filler may go before it. */
+	return ring_used(&thread->up) + 2 * (bytes + sizeof(struct record) + 8) <= thread->up.size;
+}
+
+void *thread_say(struct thread *thread, uint32_t kind, uint32_t bytes, int urgent)
+{
+	struct record *record = ring_reserve(&thread->up, kind, bytes);
+
+	if (!record)
+		return NULL;
+	thread->urgent |= urgent;
+	if (!urgent && thread->unheard_at == 0)
+		thread->unheard_at = thread->now;
+	return record->payload;
+}
+
+static void say_unsaid(struct thread *thread)
+{
+	while (thread->unsaid) {
+		struct flow *flow = thread->unsaid;
+		struct flow *next = flow->next_unsaid;
+
+		/* A flow whose end has been said is forgotten by it. */
+		flow->queued = 0;
+		if (!flow_say(thread, flow)) {
+			flow->queued = 1;
+			thread->urgent = 1; /* TypeScript has to read before there is room. */
+			return;
+		}
+		thread->unsaid = next;
+		if (!next)
+			thread->unsaid_end = &thread->unsaid;
+	}
+}
+
+static void say_undone(struct thread *thread);
+
+static void tell(struct thread *thread)
+{
+	say_unsaid(thread);
+	if (thread->undone)
+		say_undone(thread);
+	ring_publish(&thread->up);
+	if (!thread->urgent && (thread->unheard_at == 0 || thread->now - thread->unheard_at < UNHEARD_NS))
+		return;
+	thread->urgent = 0;
+	thread->unheard_at = 0;
+	plane_signal(thread->plane);
+}
+
+void thread_trouble(struct thread *thread, uint32_t what, int error, const struct listener *listener)
+{
+	struct said_trouble *said = thread_say(thread, SAYS_TROUBLE, sizeof(*said), 1);
+
+	if (!said)
+		return;
+	*said = (struct said_trouble){ .what = what, .error = error };
+	if (listener) {
+		said->listening = listener->share->listening->id;
+		said->bind = listener->bind;
+	}
+}
+
+/* --- closing ------------------------------------------------------------------------------------------------ */
+
+/* 1 when it was said, 0 when there was no room. */
+static int say_done(struct thread *thread, struct share *share, uint32_t kind)
+{
+	struct said_done *said = thread_say(thread, kind, sizeof(*said), 1);
+
+	if (said)
+		*said = (struct said_done){ .listening = share->listening->id };
+	return said != NULL;
+}
+
+/* Says what is waited for. 0 when there was no room. */
+static int say_share_done(struct thread *thread, struct share *share)
+{
+	if (share->listeners > 0)
+		return 1;
+	if (share->draining && !say_done(thread, share, SAYS_DRAINED))
+		return 0;
+	share->draining = 0;
+	if (!share->stopping || share->count > 0)
+		return 1;
+	/* The main thread frees the listening when it reads this: it is not touched any more. */
+	return say_done(thread, share, SAYS_STOPPED);
+}
+
+void thread_share_done(struct thread *thread, struct share *share)
+{
+	if (share->undone || say_share_done(thread, share))
+		return;
+	share->undone = 1;
+	share->next_undone = thread->undone;
+	thread->undone = share;
+}
+
+static void say_undone(struct thread *thread)
+{
+	struct share *share = thread->undone;
+
+	thread->undone = NULL;
+	while (share) {
+		struct share *next = share->next_undone;
+
+		share->undone = 0;
+		thread_share_done(thread, share);
+		share = next;
+	}
+}
+
+static void close_listeners(struct thread *thread)
+{
+	struct listener *listener = thread->closing;
+
+	thread->closing = NULL;
+	while (listener) {
+		struct listener *next = listener->next;
+
+		if (!listener_close(thread, listener)) {
+			listener->next = thread->closing;
+			thread->closing = listener;
+		}
+		listener = next;
+	}
+}
+
+static void unpause(struct thread *thread, const struct listener *listener)
+{
+	for (struct listener **at = &thread->paused; *at; at = &(*at)->next)
+		if (*at == listener) {
+			*at = listener->next;
+			return;
+		}
+}
+
+static void drain(struct thread *thread, struct share *share)
+{
+	share->draining = 1;
+	for (uint32_t key = 1; key < thread->listener_room; key++) {
+		struct listener *listener = thread->listeners[key];
+
+		if (!listener || listener->share != share)
+			continue;
+		unpause(thread, listener);
+		listener->again = 0;
+		listener->next = thread->closing;
+		thread->closing = listener;
+	}
+	if (share->listeners == 0)
+		thread_share_done(thread, share);
+}
+
+/* --- obeying ------------------------------------------------------------------------------------------------ */
+
+static struct share *find_share(struct thread *thread, uint32_t listening)
+{
+	struct listening *found = plane_find(thread->plane, listening);
+
+	return found ? &found->shares[thread->index] : NULL;
+}
+
+static int obey_listen(struct thread *thread, const struct told_listen *told)
+{
+	struct share *share = find_share(thread, told->listening);
+	int error;
+
+	if (!share)
+		return -EINVAL;
+	error = listener_open(thread, share, told->bind, told->fd, told->shared);
+	if (error)
+		thread_trouble(thread, TROUBLE_LOOP, -error, NULL);
+	return 0;
+}
+
+static int obey_close(struct thread *thread, uint32_t kind, const struct told_close *told)
+{
+	struct share *share = find_share(thread, told->listening);
+
+	if (!share)
+		return -EINVAL;
+	if (kind == TOLD_DRAIN) {
+		drain(thread, share);
+		return 0;
+	}
+	share->stopping = 1;
+	share->reason = told->reason;
+	flow_doom(thread, share, NO_ROW, told->reason);
+	thread_share_done(thread, share);
+	return 0;
+}
+
+static int obey_drop(struct thread *thread, const struct told_drop *told)
+{
+	struct share *share = find_share(thread, told->listening);
+
+	if (!share || told->row > INT32_MAX)
+		return -EINVAL;
+	flow_doom(thread, share, told->row, told->reason);
+	return 0;
+}
+
+static int obey_answer(struct thread *thread, uint32_t kind, const struct told_flow *told, uint32_t bytes)
+{
+	struct flow *flow = find_flow(thread, told->slot, told->life);
+	const struct told_dial *dial = (const struct told_dial *)told;
+
+	if (!flow || !flow->owed)
+		return -EINVAL;
+	if (kind == TOLD_DIAL && (uint64_t)dial->path_bytes + dial->ahead_bytes > bytes - sizeof(*dial))
+		return -EINVAL;
+	flow->who.flow = told->flow;
+	switch (kind) {
+	case TOLD_DIAL:
+		flow_dial(thread, flow, dial);
+		break;
+	case TOLD_WAIT:
+		flow_wait(thread, flow, (const struct told_wait *)told);
+		break;
+	case TOLD_LATER:
+		flow_later(thread, flow);
+		break;
+	case TOLD_REFUSE:
+		flow_refuse(thread, flow, ((const struct told_refuse *)told)->reason);
+		break;
+	}
+	return 0;
+}
+
+int thread_obey(struct thread *thread, const struct record *record)
+{
+	static const uint32_t least[] = {
+		[TOLD_LISTEN] = sizeof(struct told_listen), [TOLD_DIAL] = sizeof(struct told_dial),
+		[TOLD_WAIT] = sizeof(struct told_wait),	    [TOLD_LATER] = sizeof(struct told_flow),
+		[TOLD_REFUSE] = sizeof(struct told_refuse), [TOLD_DROP] = sizeof(struct told_drop),
+		[TOLD_DRAIN] = sizeof(struct told_close),   [TOLD_STOP] = sizeof(struct told_close),
+	};
+	uint32_t bytes = record->bytes - sizeof(*record);
+	const void *told = record->payload;
+
+	if (record->kind < TOLD_LISTEN || record->kind > TOLD_STOP || bytes < least[record->kind])
+		return -EINVAL;
+	switch (record->kind) {
+	case TOLD_LISTEN:
+		return obey_listen(thread, told);
+	case TOLD_DROP:
+		return obey_drop(thread, told);
+	case TOLD_DRAIN:
+	case TOLD_STOP:
+		return obey_close(thread, record->kind, told);
+	default:
+		return obey_answer(thread, record->kind, told, bytes);
+	}
+}
+
+/* Does all that has been told. 0, or -EIO when the ring cannot be what TypeScript wrote. */
+static int obey(struct thread *thread)
+{
+	const struct record *record;
+	int next;
+
+	while ((next = ring_next(&thread->down, &record)) > 0)
+		thread_obey(thread, record);
+	ring_release(&thread->down);
+	return next == RING_DAMAGED ? -EIO : 0;
+}
+
+/* --- the loop ----------------------------------------------------------------------------------------------- */
+
+/* Ms epoll may wait; -1 is for ever. */
+static int patience(const struct thread *thread)
+{
+	int64_t ms = wheel_wait(&thread->wheel, thread_ms(thread));
+
+	if (thread->ready)
+		return 0;
+	if ((thread->unheard_at || thread->closing) && (ms < 0 || ms > 1))
+		ms = 1;
+	if ((thread->paused || thread->unsaid || thread->undone) && (ms < 0 || ms > LISTEN_MS))
+		ms = LISTEN_MS;
+	if (thread->pipes.kept && (ms < 0 || ms > PIPES_MS))
+		ms = PIPES_MS;
+	return ms > INT32_MAX ? INT32_MAX : (int)ms;
+}
+
+static int wait(struct thread *thread, struct epoll_event *events)
+{
+	int ms = patience(thread), count;
+
+	if (ms != 0) {
+		/* Whoever writes looks at this after writing, we look at what is written after this: one sees the
+		 * other, see ring_publish. */
+		atomic_store(thread->asleep, 1);
+		if (ring_waiting(&thread->down))
+			ms = 0;
+	}
+	count = epoll_wait(thread->epoll, events, THREAD_EVENTS, ms);
+	atomic_store(thread->asleep, 0);
+	thread->now = clock_now();
+	return count < 0 ? (errno == EINTR ? 0 : -errno) : count;
+}
+
+static void rest(struct thread *thread)
+{
+	uint64_t times;
+
+	if (read(thread->wake, &times, sizeof(times)) < 0)
+		return; /* Somebody was quicker; it is empty all the same. */
+}
+
+static void heed(struct thread *thread, const struct epoll_event *event)
+{
+	uint32_t life = event->data.u64 >> 32;
+	uint32_t key = (uint32_t)event->data.u64;
+
+	if (life) {
+		/* Earlier events of this batch may have ended it, and its place may be another's. */
+		struct flow *flow = find_flow(thread, key >> 1, life);
+
+		if (flow)
+			flow_event(thread, flow, key & 1, event->events);
+	} else if (key == WAKE_KEY) {
+		rest(thread);
+	} else if (key < thread->listener_room && thread->listeners[key]) {
+		listener_accept(thread, thread->listeners[key]);
+	}
+}
+
+static void timer_due(void *context, struct timer *timer)
+{
+	flow_due(context, (struct flow *)timer);
+}
+
+static void resume_listeners(struct thread *thread)
+{
+	struct listener *listener = thread->paused;
+
+	thread->paused = NULL;
+	while (listener) {
+		struct listener *next = listener->next;
+
+		listener_resume(thread, listener);
+		listener = next;
+	}
+}
+
+static void trim_pipes(struct thread *thread)
+{
+	if (thread->pipes_taken != thread->pipes.taken) {
+		thread->pipes_taken = thread->pipes.taken;
+		thread->pipes_at = thread->now;
+	} else if (thread->now - thread->pipes_at >= PIPES_MS * 1000000ll) {
+		pipes_close(&thread->pipes);
+	}
+}
+
+/* Turns until it is told to quit (0) or cannot go on (-errno). */
+static int turn(struct thread *thread)
+{
+	struct epoll_event events[THREAD_EVENTS];
+
+	while (!atomic_load_explicit(&thread->quit, memory_order_relaxed)) {
+		int count = wait(thread, events);
+		int error = count < 0 ? count : obey(thread);
+
+		if (error)
+			return error;
+		for (int i = 0; i < count; i++)
+			heed(thread, &events[i]);
+		wheel_turn(&thread->wheel, thread_ms(thread), TIMERS, timer_due, thread);
+		go_on(thread);
+		if (thread->closing)
+			close_listeners(thread);
+		if (thread->paused)
+			resume_listeners(thread);
+		if (thread->pipes.kept)
+			trim_pipes(thread);
+		tell(thread);
+	}
+	return 0;
+}
+
+/* Ends all flows as plane-failed; those TypeScript owes an answer end when it comes. */
+static void fail(struct thread *thread)
+{
+	for (uint32_t slot = 0; slot < thread->slots; slot++) {
+		struct flow *flow = &thread->blocks[slot / THREAD_FLOW_BLOCK][slot % THREAD_FLOW_BLOCK];
+
+		if (flow->state != FLOW_FREE)
+			flow_end(thread, flow, REASON_PLANE_FAILED, 0);
+	}
+}
+
+/* A new epoll instance and everything that is to be watched in it. */
+static int begin_anew(struct thread *thread)
+{
+	int error;
+
+	if (thread->epoll >= 0)
+		close(thread->epoll);
+	error = open_epoll(thread);
+	for (uint32_t key = 1; key < thread->listener_room && !error; key++)
+		if (thread->listeners[key] && thread->listeners[key]->watched)
+			error = listener_watch(thread, thread->listeners[key]);
+	return error;
+}
+
+static void pause_ms(int ms)
+{
+	struct timespec time = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000l };
+
+	nanosleep(&time, NULL);
+}
+
+void *thread_run(void *context)
+{
+	struct thread *thread = context;
+	int error;
+
+	crash_mine();
+	while ((error = turn(thread)) != 0) {
+		fail(thread);
+		thread_trouble(thread, TROUBLE_LOOP, -error, NULL);
+		tell(thread);
+		while (begin_anew(thread) != 0 && !atomic_load(&thread->quit))
+			pause_ms(LISTEN_MS);
+	}
+	return NULL;
+}
+
+/* --- beginning and end -------------------------------------------------------------------------------------- */
+
+int thread_init(struct thread *thread, struct plane *plane, int index, void *up, void *down, size_t bytes)
+{
+	int error;
+
+	*thread = (struct thread){ .plane = plane, .index = index, .epoll = -1, .wake = -1 };
+	thread->ready_end = &thread->ready;
+	thread->unsaid_end = &thread->unsaid;
+	thread->now = clock_now();
+	thread->asleep = (_Atomic uint32_t *)((uint8_t *)down + RING_ASLEEP);
+	wheel_init(&thread->wheel, thread_ms(thread));
+	pipes_init(&thread->pipes, plane->ceiling);
+	error = ring_init(&thread->up, up, bytes);
+	if (!error)
+		error = ring_init(&thread->down, down, bytes);
+	if (error)
+		return error;
+	thread->buffer = malloc(RELAY_BUFFER);
+	thread->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	error = thread->wake < 0 ? -errno : !thread->buffer ? -ENOMEM : open_epoll(thread);
+	if (error)
+		thread_destroy(thread);
+	return error;
+}
+
+static void close_flow(struct thread *thread, struct flow *flow)
+{
+	if (flow->state == FLOW_FREE)
+		return;
+	if (flow->client.fd >= 0)
+		close(flow->client.fd);
+	if (flow->backend.fd >= 0)
+		close(flow->backend.fd);
+	relay_release(thread, &flow->up);
+	relay_release(thread, &flow->down);
+}
+
+void thread_destroy(struct thread *thread)
+{
+	for (uint32_t slot = 0; slot < thread->slots; slot++)
+		close_flow(thread, &thread->blocks[slot / THREAD_FLOW_BLOCK][slot % THREAD_FLOW_BLOCK]);
+	for (uint32_t block = 0; block < thread->slots / THREAD_FLOW_BLOCK; block++)
+		free(thread->blocks[block]);
+	for (uint32_t key = 1; key < thread->listener_room; key++)
+		if (thread->listeners[key]) {
+			close(thread->listeners[key]->fd);
+			free(thread->listeners[key]);
+		}
+	free(thread->listeners);
+	pipes_close(&thread->pipes);
+	free(thread->buffer);
+	if (thread->epoll >= 0)
+		close(thread->epoll);
+	if (thread->wake >= 0)
+		close(thread->wake);
+}

@@ -1,0 +1,64 @@
+// What the addon exports: native/src/addon.c.
+
+/** A running plane. */
+export type Handle = { readonly handle: unique symbol }
+
+/** An address as C reads it: `family` is 4, 6 or 1 for a path; `bytes` its 4 or 16 bytes, or the path's. */
+export interface Whereabouts {
+  readonly family: number
+  readonly port: number
+  readonly bytes: Uint8Array
+}
+
+/** Of a socket that listens. Missing is 0: the system's way. */
+export interface OpenOptions {
+  readonly backlog: number
+  readonly keepAliveSeconds: number
+  readonly userTimeoutMs?: number
+  readonly transparent?: number
+  readonly freebind?: number
+  readonly fastOpen?: number
+  readonly deferAcceptSeconds?: number
+}
+
+/** What is the same for all flows of a listening; times are whole milliseconds and 0 is without limit. */
+export interface Spec {
+  readonly clientIdleMs: number
+  readonly backendIdleMs: number
+  readonly halfCloseMs: number
+  readonly undecidedMs: number
+  readonly keepAliveSeconds: number
+  readonly report: number
+  readonly measure: number
+  readonly userTimeoutMs?: number
+  readonly mark?: number
+  readonly transparent?: number
+  readonly source?: Whereabouts | undefined
+}
+
+export interface Addon {
+  /** Of what it exports and of the records: `ADDON_VERSION` in load.ts is the one this program speaks. */
+  readonly version: number
+  /** The reasons the plane gives by itself, and their places in the list of core/reasons.ts. */
+  readonly reasons: Readonly<Record<string, number>>
+  /**
+   * Starts `threads` threads over shared memory: 64 bytes, then a ring up and a ring down of `ringBytes` each for
+   * every thread. Pipes take descriptors below `ceiling`. `wake` is called on the main thread when there is
+   * something to read. All of these throw Errors with `errno` and `syscall`.
+   */
+  start(threads: number, memory: Uint8Array, ringBytes: number, ceiling: number, wake: () => void): Handle
+  /** Ends threads and flows without a word. Twice is fine. */
+  stop(plane: Handle): void
+  /** Ends the sleep of a thread. */
+  rouse(plane: Handle, thread: number): void
+  /** A listening without listeners; keeps the process alive until `forget`. Returns its number. */
+  listening(plane: Handle, spec: Spec): number
+  /** No thread knows the listening any more. */
+  forget(plane: Handle, listening: number): void
+  /** Counters for a block of rows of one thread; they must live until `forget`. */
+  rows(plane: Handle, listening: number, thread: number, block: number, counters: Float64Array): void
+  /** Opens `count` sockets that share an address. Their descriptors are the caller's. */
+  open(where: Whereabouts, count: number, options: OpenOptions): { fds: number[]; port: number }
+  /** Closes a descriptor that no thread was given. */
+  close(fd: number): void
+}

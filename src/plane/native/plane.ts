@@ -1,0 +1,217 @@
+// The plane of threads in C: here it is started, heard and told.
+//
+//      thread ══ up ══► hear ─► listening ─► desk
+//      thread ◄═ down ══ tell ◄─────┘
+
+import { unlink } from 'node:fs/promises'
+import { getSystemErrorName } from 'node:util'
+import { addressText, isUnix } from '../../core/address.ts'
+import type { Address } from '../../core/address.ts'
+import { Bursts } from '../../core/burst.ts'
+import type { Clock } from '../../core/clock.ts'
+import { descriptorCeiling } from '../../core/descriptors.ts'
+import { UnsupportedError } from '../../core/errors.ts'
+import { logger } from '../../core/log.ts'
+import { openBind } from '../bind.ts'
+import type { Desk, Listening, ListenSpec, Plane } from '../plane.ts'
+import type { Addon, Handle, OpenOptions } from './addon.ts'
+import { whereabouts } from './address.ts'
+import { NativeListening } from './listening.ts'
+import type { Opened } from './listening.ts'
+import { REASONS, SAYS, TOLD, TROUBLE, TROUBLED, WHO } from './records.ts'
+import { Inbox, Memory, Outbox, RING_BYTES } from './ring.ts'
+
+export interface NativeOptions {
+  /** 1 to 64. */
+  readonly threads: number
+  readonly clock: Clock
+}
+
+/** A plane over the addon, its threads started. Throws `UnsupportedError` where they cannot be. */
+export function nativePlane(addon: Addon, options: NativeOptions): NativePlane {
+  return new NativePlane(addon, options)
+}
+
+/** Records heard before others on the main thread have their turn. */
+const HEARD_AT_ONCE = 256
+/** The memory begins with a word that says whether we have been woken. */
+const SIGNALLED = 0
+const RINGS = 64
+
+export class NativePlane implements Plane {
+  readonly name = 'native'
+  readonly threads: number
+  readonly #addon: Addon
+  readonly #handle: Handle
+  readonly #memory: Memory
+  readonly #inboxes: Inbox[] = []
+  readonly #outboxes: Outbox[] = []
+  readonly #listenings = new Map<number, NativeListening>()
+  readonly #bursts: Bursts
+  #first = 0
+  #hearing = false
+  #retrying = false
+
+  constructor(addon: Addon, { threads, clock }: NativeOptions) {
+    if (!Object.entries(addon.reasons).every(([name, number]) => REASONS[number] === name))
+      throw new UnsupportedError('its reasons are of another version')
+    this.threads = threads
+    this.#addon = addon
+    this.#memory = new Memory(RINGS + 2 * threads * RING_BYTES)
+    for (let i = 0; i < threads; i++) {
+      const up = RINGS + 2 * i * RING_BYTES
+      this.#inboxes.push(new Inbox(this.#memory, up))
+      this.#outboxes.push(new Outbox(this.#memory, up + RING_BYTES))
+    }
+    this.#bursts = new Bursts((message) => logger('plane').error(message), clock)
+    // The descriptor limit may be Infinity, which C has no number for.
+    const ceiling = Math.min(descriptorCeiling(), 2 ** 31 - 1)
+    try {
+      this.#handle = addon.start(threads, this.#memory.u8, RING_BYTES, ceiling, () => this.#hear())
+    } catch (error) {
+      throw new UnsupportedError(`its threads cannot be started: ${(error as Error).message}`)
+    }
+  }
+
+  async listen(spec: ListenSpec, desk: Desk): Promise<Listening> {
+    const opened: Opened[] = []
+    try {
+      for (const bind of spec.binds) opened.push(await this.#open(bind, spec))
+      return this.#welcome(spec, desk, opened)
+    } catch (error) {
+      for (const { fds, bind } of opened) {
+        for (const fd of fds) this.#addon.close(fd)
+        if (isUnix(bind)) await unlink(bind.path)
+      }
+      throw error
+    }
+  }
+
+  /** Ends threads and flows without a word; the plane is of no use then. */
+  stop(): void {
+    this.#addon.stop(this.#handle)
+  }
+
+  /** The threads take clients from now on; the desk is asked about them in a later turn of the event loop. */
+  #welcome(spec: ListenSpec, desk: Desk, opened: Opened[]): NativeListening {
+    const { threads } = this
+    const id = this.#addon.listening(this.#handle, {
+      clientIdleMs: spec.clientIdleMs,
+      backendIdleMs: spec.backendIdleMs,
+      halfCloseMs: spec.halfCloseMs,
+      undecidedMs: spec.undecidedMs,
+      keepAliveSeconds: keepAliveSeconds(spec),
+      report: Number(spec.report),
+      measure: 0,
+    })
+    const listening = new NativeListening(
+      id,
+      { spec, desk, opened, outboxes: this.#outboxes },
+      {
+        publish: () => this.#publish(),
+        giveRows: (thread, block, counters) => this.#addon.rows(this.#handle, id, thread, block, counters),
+        forget: () => {
+          this.#listenings.delete(id)
+          this.#addon.forget(this.#handle, id)
+        },
+      },
+    )
+    this.#listenings.set(id, listening)
+    for (const [bind, { fds }] of opened.entries()) {
+      // A unix socket is one, which all threads take clients from.
+      for (let thread = 0; thread < threads; thread++)
+        this.#outboxes[thread]!.tell(TOLD.LISTEN, 16, ({ i32 }, at) => {
+          i32[at >> 2] = id
+          i32[(at >> 2) + 1] = bind
+          i32[(at >> 2) + 2] = fds[thread] ?? fds[0]!
+          i32[(at >> 2) + 3] = Number(fds.length < threads)
+        })
+    }
+    this.#publish()
+    return listening
+  }
+
+  async #open(bind: Address, spec: ListenSpec): Promise<Opened> {
+    const options = { backlog: spec.backlog, keepAliveSeconds: keepAliveSeconds(spec) }
+    return openBind(bind, async (where) => {
+      const count = isUnix(where) ? 1 : this.threads
+      const { fds, port } = this.#openSockets(where, count, options)
+      return { bind, fds, text: addressText(isUnix(where) ? where : { host: where.host, port }) }
+    })
+  }
+
+  #openSockets(where: Address, count: number, options: OpenOptions): { fds: number[]; port: number } {
+    try {
+      return this.#addon.open(whereabouts(where), count, options)
+    } catch (error) {
+      const { errno } = error as NodeJS.ErrnoException
+      throw errno === undefined ? error : Object.assign(error as Error, { code: getSystemErrorName(errno) })
+    }
+  }
+
+  /** Hears what the threads have said, a bounded number of records in a turn. */
+  #hear(): void {
+    let room = HEARD_AT_ONCE
+    this.#hearing = true
+    do {
+      Atomics.store(this.#memory.i32, SIGNALLED, 1)
+      for (let i = 0; i < this.threads; i++) room -= this.#hearThread((this.#first + i) % this.threads, room)
+      this.#hearing = false
+      this.#publish()
+      this.#first = (this.#first + 1) % this.threads
+      if (room <= 0) return void setImmediate(() => this.#hear())
+      // From here on a thread wakes us; what it has said before that is heard now.
+      Atomics.store(this.#memory.i32, SIGNALLED, 0)
+      this.#hearing = true
+    } while (this.#inboxes.some((inbox) => inbox.waiting))
+    this.#hearing = false
+  }
+
+  #hearThread(thread: number, room: number): number {
+    const inbox = this.#inboxes[thread]!
+    let heard = 0
+    for (let at; heard < room && (at = inbox.next()) >= 0; heard++) this.#hearRecord(thread, inbox.kind, at)
+    if (heard > 0) inbox.release()
+    return heard
+  }
+
+  #hearRecord(thread: number, kind: number, at: number): void {
+    if (kind === SAYS.TROUBLE) return this.#complain(thread, at)
+    this.#listenings.get(this.#memory.i32[(at + WHO.LISTENING) >> 2]!)?.hear(thread, kind, at)
+  }
+
+  #publish(): void {
+    if (this.#hearing) return // All at once, when the batch has been heard.
+    let late = 0
+    for (const [thread, outbox] of this.#outboxes.entries()) {
+      if (outbox.publish()) this.#addon.rouse(this.#handle, thread)
+      late += outbox.late
+    }
+    if (late > 0) this.#retry()
+  }
+
+  /** A thread has to read before it can be told more. */
+  #retry(): void {
+    if (this.#retrying) return
+    this.#retrying = true
+    setTimeout(() => {
+      this.#retrying = false
+      this.#publish()
+    }, 1)
+  }
+
+  #complain(thread: number, at: number): void {
+    const { i32 } = this.#memory
+    const problem = getSystemErrorName(-i32[(at + TROUBLED.ERROR) >> 2]!)
+    if (i32[(at + TROUBLED.WHAT) >> 2] === TROUBLE.LOOP)
+      return logger('plane').error(`thread ${thread} failed: ${problem}; it has ended its flows and goes on`)
+    const listening = this.#listenings.get(i32[(at + TROUBLED.LISTENING) >> 2]!)
+    const text = listening?.addresses[i32[(at + TROUBLED.BIND) >> 2]!] ?? 'a listener that is closing'
+    this.#bursts.say(problem, () => `${text}: a client could not be accepted: ${problem}`)
+  }
+}
+
+/** The kernel counts in seconds, and 0 is not one of them. */
+function keepAliveSeconds({ keepAliveMs }: ListenSpec): number {
+  return keepAliveMs > 0 ? Math.max(1, Math.round(keepAliveMs / 1000)) : 0
+}
