@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that tests or benchmarks use. Needs root. Usage: scripts/debian.sh test|bench
+# Installs the Debian packages that tests, benchmarks or prebuilt binaries of the native plane need. Needs root.
+# Usage: scripts/debian.sh test|bench|native
 set -eu
 case "${1-}" in
   test)
@@ -11,7 +12,8 @@ case "${1-}" in
     packages="$packages slapd opensmtpd nginx"
     ;;
   bench) packages='haproxy nginx-light libnginx-mod-stream wrk' ;;
-  *) echo "usage: $0 test|bench" >&2; exit 2 ;;
+  native) packages='gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools' ;;  # native/prebuild.mjs
+  *) echo "usage: $0 test|bench|native" >&2; exit 2 ;;
 esac
 missing=
 for package in $packages; do

@@ -60,6 +60,12 @@ void ring_publish(struct ring *ring)
 	atomic_store(ring->written, ring->own);
 }
 
+/* The other side may change it while it is looked at, so what was checked is what is used. */
+static uint32_t once(const uint32_t *word)
+{
+	return *(const volatile uint32_t *)word;
+}
+
 int ring_next(struct ring *ring, const struct record **next)
 {
 	for (;;) {
@@ -72,14 +78,19 @@ int ring_next(struct ring *ring, const struct record **next)
 			return 0;
 		if (ready > ring->size || ready < sizeof(*record))
 			return RING_DAMAGED;
-		bytes = record->bytes;
+		bytes = once(&record->bytes);
 		if (bytes < sizeof(*record) || bytes % 8 || bytes > ready || bytes > rest)
 			return RING_DAMAGED;
+		if (once(&record->kind) != RING_FILLER) {
+			ring->own += bytes;
+			*next = record;
+			return 1;
+		}
+		/* A filler ends where the data ends and is not all of it: so there is no second one, however fast
+		 * `written` moves. */
+		if (bytes != rest || rest == ring->size)
+			return RING_DAMAGED;
 		ring->own += bytes;
-		if (record->kind == RING_FILLER)
-			continue;
-		*next = record;
-		return 1;
 	}
 }
 

@@ -38,7 +38,7 @@ struct ring {
 	uint32_t own;  /* writer: bytes reserved so far; reader: bytes taken so far */
 };
 
-/* Lays a ring over `memory` of RING_HEAD + a power of two bytes (at least 1024), aligned to 8 and zeroed before
+/* Lays a ring over `memory` of RING_HEAD + a power of two bytes (1024 to 2^30), aligned to 8 and zeroed before
  * either end uses it. Each end has a `struct ring` of its own. Returns 0, or -EINVAL for another size. */
 int ring_init(struct ring *ring, void *memory, size_t bytes);
 

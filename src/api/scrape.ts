@@ -71,7 +71,7 @@ class Writer {
   constructor({ context }: Manager, { version, gobetween }: ScrapeOptions) {
     this.#oldServers = gobetween ? columns(GOBETWEEN_SERVER_SERIES) : []
     this.#oldBackends = gobetween ? columns(GOBETWEEN_BACKEND_SERIES) : []
-    this.#build = buildInfo(version, context.plane.name, gobetween)
+    this.#build = buildInfo(version, context.planes.usual, gobetween)
     this.#process = columns(PROCESS_SERIES).map(([series, family]) => {
       family.add('', series.value(context.gate)!)
       return family

@@ -14,7 +14,7 @@ import type { CommandName } from './help.ts'
 export type Command =
   | { readonly command: 'help'; readonly topic?: CommandName }
   | { readonly command: 'version' }
-  | { readonly command: 'demo' }
+  | { readonly command: 'info' | 'demo' }
   | { readonly command: 'run'; readonly source: Source; readonly pidfile?: string }
   | { readonly command: 'check'; readonly source: Source; readonly strict: boolean }
 
@@ -67,7 +67,7 @@ export function parseCommand(argv: readonly string[], environment: Environment):
   if (name === 'help') return help(name, rest)
   refuseStrangers(flags, name ?? 'run')
   if (name === 'check') return check(flags, rest)
-  if (name === 'demo') return demo(rest)
+  if (name === 'info' || name === 'demo') return alone(name, rest)
   if (name) return run(flags, originOf(name, rest, flags))
   if (flags.config === undefined) return { command: 'help' }
   return run(flags, { kind: 'file', path: flags.config })
@@ -191,9 +191,9 @@ function check(flags: Flags, rest: readonly string[]): Command {
   return { command: 'check', source: source(flags, { kind: 'file', path }), strict: flags.strict ?? false }
 }
 
-function demo(rest: readonly string[]): Command {
-  if (rest.length > 0) throw new UsageError('demo takes no arguments')
-  return { command: 'demo' }
+function alone(command: 'info' | 'demo', rest: readonly string[]): Command {
+  if (rest.length > 0) throw new UsageError(`${command} takes no arguments`)
+  return { command }
 }
 
 function run(flags: Flags, origin: Origin): Command {

@@ -6,6 +6,7 @@ export const COMMANDS = {
   'from-url': ['from-url URL', 'start with the configuration behind a URL'],
   'from-consul': ['from-consul HOST:PORT', 'start with the configuration under a key of Consul'],
   check: ['check FILE', 'read and validate a configuration without starting'],
+  info: ['info', 'print what a report of a problem should say about this machine'],
   demo: ['demo', 'run a balancer in front of backends of its own, to look at'],
   help: ['help [COMMAND]', 'show this text, or that of a command'],
 } as const
@@ -47,6 +48,7 @@ const NOTES: Record<CommandName, { options: readonly Row[]; notes: readonly stri
     options: [OPTION.config, OPTION.strict, ...SHARED, OPTION.help],
     notes: ['Exit status: 0 when the configuration can be used, 2 when it has problems.'],
   },
+  info: { options: [OPTION.help], notes: [] },
   demo: { options: [OPTION.help], notes: [] },
   help: { options: [OPTION.help], notes: [] },
 }

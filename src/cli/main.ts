@@ -43,6 +43,9 @@ async function follow(command: Command): Promise<number> {
       return DONE
     case 'check':
       return (await import('./check.ts')).runCheck(command, say)
+    case 'info':
+      say((await import('./info.ts')).infoText())
+      return DONE
     case 'demo':
       return (await import('./demo.ts')).runDemo(say)
     case 'run':

@@ -1,7 +1,8 @@
-// What a configuration asks for and this release does not have.
+// What a configuration asks for and this release or machine does not have.
 
 import type { Config } from '../config/read.ts'
 import { UnsupportedError } from '../core/errors.ts'
+import { requireNative } from '../plane/choose.ts'
 import { refuseUnsupported } from '../server/build.ts'
 
 /** Sections that are read and validated, and do nothing yet. */
@@ -11,10 +12,11 @@ export function idleSections({ profiler, acme }: Config): string[] {
 }
 
 /** What would keep servers from starting although their settings are right. */
-export function unsupportedServers({ servers }: Config): string[] {
+export function unsupportedServers({ servers, plane }: Config): string[] {
   return [...servers].flatMap(([name, { settings }]) => {
     try {
       refuseUnsupported(name, settings)
+      if ((settings.plane ?? plane) === 'native') requireNative(name)
       return []
     } catch (error) {
       if (!(error instanceof UnsupportedError)) throw error

@@ -16,7 +16,7 @@ import { State } from '../discovery/state.ts'
 import { Names } from '../dns/names.ts'
 import { Gate } from '../health/gate.ts'
 import { Manager } from '../manager/manager.ts'
-import { choosePlane } from '../plane/choose.ts'
+import { choosePlanes } from '../plane/choose.ts'
 import { openAccessLog } from '../server/accesslog.ts'
 import { idleSections } from './missing.ts'
 import { removePidfile, writePidfile } from './pidfile.ts'
@@ -52,7 +52,7 @@ export async function runConfig(
   const { access, format } = config.logging
   const state = config.state_dir ? new State(config.state_dir, realClock) : undefined
   const manager = new Manager(config, {
-    plane: choosePlane('auto'),
+    planes: choosePlanes(config, realClock),
     names: new Names(realClock),
     sources: new Sources(realClock, state),
     gate: new Gate(config.healthcheck_concurrency),

@@ -6,7 +6,7 @@ import type { Address } from '../core/address.ts'
 import { LOG_LEVELS } from '../core/log.ts'
 import type { LogLevel } from '../core/log.ts'
 import { count, duration, flag, name, oneOf, text } from '../core/settings.ts'
-import { inheritable, serverSchema } from './server.ts'
+import { inheritable, plane, serverSchema } from './server.ts'
 
 const LEVEL = `one of ${LOG_LEVELS.join(', ')}`
 
@@ -28,6 +28,10 @@ const says = (section: { enabled?: boolean; bind?: Address | undefined }, contex
     message: 'an address to listen on, since enabled is true',
   })
 }
+
+/** The native plane has no more rings. */
+const MOST_THREADS = 64
+const THREADS = `a whole number, 0 to ${MOST_THREADS}`
 
 const always = { when: () => true }
 
@@ -98,6 +102,15 @@ const sections = {
   defaults: z.strictObject(inheritable).prefault({}).describe('What servers use that do not say otherwise.'),
   acme: acme.optional().describe('Certificates obtained from a certificate authority.'),
   profiler: profiler.optional().describe('The profiler.'),
+  plane: plane()
+    .default('auto')
+    .describe(
+      'What moves the bytes of servers that do not say otherwise; auto is native where it can be had.',
+    ),
+  plane_threads: count(0, THREADS)
+    .refine((value) => value <= MOST_THREADS, { error: THREADS })
+    .default(0)
+    .describe('Threads of the native plane; 0 is one for each core, 8 at most.'),
   shutdown_timeout: duration()
     .default(30_000)
     .describe('How long flows may go on after a signal to end before they are closed.'),

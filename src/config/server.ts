@@ -66,6 +66,9 @@ const BIND =
 /** Most addresses one server listens on: every port there is. */
 const MOST_BINDS = 65_536
 
+/** What moves the bytes. */
+export const plane = () => oneOf(['auto', 'portable', 'native'])
+
 /** One bind or a list of them, read into one address a listener. */
 const binds = () =>
   z
@@ -191,6 +194,7 @@ const serverShape = {
     'Where to listen: an address, or a list of them; a port may be a range, and 0 is any free one.',
   ),
   protocol: oneOf(['tcp', 'tls', 'udp']).default('tcp').describe('What clients speak; tls is ended here.'),
+  plane: plane().optional().describe('What moves the bytes; unset is the plane at the top level.'),
   balance: oneOf(BALANCES).default('weight').describe('How the backend of a client is chosen.'),
   sni: sni.optional().describe('Choose backends by the TLS server name a client asks for.'),
   tls: tls.optional().describe('Certificates for protocol tls.'),

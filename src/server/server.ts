@@ -21,6 +21,7 @@ import type { Sources, SourceStatus, Subscription } from '../discovery/sources.t
 import type { Names } from '../dns/names.ts'
 import type { Gate } from '../health/gate.ts'
 import type { LastCheck } from '../health/monitor.ts'
+import type { Planes } from '../plane/choose.ts'
 import type { Listening, ListenSpec, Plane } from '../plane/plane.ts'
 import type { Backend } from '../pool/backend.ts'
 import { Pool } from '../pool/pool.ts'
@@ -37,7 +38,7 @@ import { Totals } from './totals.ts'
 
 /** What all servers of a process share. */
 export interface ServerContext {
-  readonly plane: Plane
+  readonly planes: Planes
   readonly names: Names
   readonly sources: Sources
   readonly gate: Gate
@@ -63,6 +64,7 @@ export class Server {
   readonly room: Room
   readonly totals = new Totals()
   readonly #context: ServerContext
+  readonly #plane: Plane
   readonly #log: Logger
   readonly #chooser: Chooser
   readonly #admission: Admission
@@ -77,7 +79,7 @@ export class Server {
   #updated = false
   #warned = false
 
-  /** Builds everything and starts nothing. Throws `UnsupportedError` for what this release cannot do. */
+  /** Builds everything and starts nothing. Throws `UnsupportedError` for what this release or machine cannot do. */
   constructor(name: string, config: ServerConfig, context: ServerContext) {
     const { settings } = config
     refuseUnsupported(name, settings)
@@ -85,6 +87,7 @@ export class Server {
     this.config = config
     this.settings = settings
     this.#context = context
+    this.#plane = context.planes.of(name, settings.plane)
     this.#log = prefixed(logger('server'), `${name}: `)
     this.#chooser = buildChooser(settings, context.clock)
     const { balancer, kind, hashKey } = this.#chooser
@@ -178,7 +181,7 @@ export class Server {
    */
   async start(): Promise<void> {
     const { settings, name } = this
-    const { sources, clock, plane } = this.#context
+    const { sources, clock } = this.#context
     if (settings.backend_connection_timeout === undefined)
       this.#log.info(`backend_connection_timeout is not set: a dial may take ${DIAL_MS / 1000}s`)
     const located = new Promise<void>((resolve) => (this.#ready = resolve))
@@ -189,7 +192,7 @@ export class Server {
     })
     await Promise.race([located, pause(clock, FIRST_ANSWER_MS, this.#stopping.signal)])
     try {
-      this.#listening = await plane.listen(this.#spec(), this.#admission)
+      this.#listening = await this.#plane.listen(this.#spec(), this.#admission)
     } catch (error) {
       this.#abandon()
       throw bindError(name, error)

@@ -8,19 +8,24 @@ import { Sources } from '../../src/discovery/sources.ts'
 import { Names } from '../../src/dns/names.ts'
 import { Gate } from '../../src/health/gate.ts'
 import { Manager } from '../../src/manager/manager.ts'
+import type { Plane } from '../../src/plane/plane.ts'
 import { portablePlane } from '../../src/plane/portable/plane.ts'
 import type { ServerContext } from '../../src/server/server.ts'
 
 /** What only a test would know better: its own plane, clock or access log. */
-export type Overrides = Partial<ServerContext>
+export type Overrides = Partial<ServerContext> & { readonly plane?: Plane }
 
 /** Starts every server of `document`, written as a config file would have it. Ends them all with the test. */
-export async function running(t: Test, document: object = {}, overrides: Overrides = {}): Promise<Manager> {
+export async function running(
+  t: Test,
+  document: object = {},
+  { plane = portablePlane(), ...overrides }: Overrides = {},
+): Promise<Manager> {
   configureLogging({ level: 'panic', output: 'stderr', format: 'text' })
   const { config } = readDocument(document, 'the test')
   const clock = overrides.clock ?? realClock
   const manager = new Manager(config, {
-    plane: portablePlane(),
+    planes: { usual: plane.name, of: () => plane },
     names: new Names(clock),
     sources: new Sources(clock),
     gate: new Gate(config.healthcheck_concurrency),

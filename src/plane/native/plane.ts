@@ -28,7 +28,7 @@ export interface NativeOptions {
 }
 
 /** A plane over the addon, its threads started. Throws `UnsupportedError` where they cannot be. */
-export function nativePlane(addon: Addon, options: NativeOptions): NativePlane {
+export function nativePlane(addon: Addon, options: NativeOptions): Plane {
   return new NativePlane(addon, options)
 }
 
