@@ -1,5 +1,6 @@
 // One server's section: every key, its default, and the rules between keys.
 
+import { isIP } from 'node:net'
 import { z } from 'zod'
 import { accessSettings } from '../access/settings.ts'
 import * as balancers from '../balance/kinds.ts'
@@ -137,6 +138,42 @@ const udp = z.strictObject({
   transparent: flag().default(false).describe('Sends to backends from the address of the client.'),
 })
 
+const SOURCE = 'an IP address such as "10.0.0.5"'
+
+/** The largest mark there is (SO_MARK has 32 bits, of which setsockopt takes an int). */
+const MOST_MARK = 2 ** 31 - 1
+
+const tcp = z.strictObject({
+  keep_alive: duration()
+    .default(15_000)
+    .describe('Silence after which a peer is probed, and between probes; whole seconds, "0" is never.'),
+  source: text()
+    .refine((value) => isIP(value) > 0, { error: SOURCE })
+    .optional()
+    .describe('Address dials come from; those of the other family come from any.'),
+  transparent: flag()
+    .default(false)
+    .describe('Backends see the address of the client: dials come from it (IP_TRANSPARENT).'),
+  mark: count()
+    .refine((value) => value <= MOST_MARK, { error: `a whole number, 0 to ${MOST_MARK}` })
+    .default(0)
+    .describe('Mark of packets to backends, for routing and firewalls (SO_MARK); 0 is none.'),
+  user_timeout: duration()
+    .default(0)
+    .describe('Longest that sent bytes may stay unacknowledged (TCP_USER_TIMEOUT); "0" is up to the kernel.'),
+  defer_accept: duration()
+    .default(0)
+    .describe(
+      'Clients are let in when they have sent something, or after this long (TCP_DEFER_ACCEPT); "0" is at once.',
+    ),
+  fast_open: count()
+    .default(0)
+    .describe('Clients at once that may send bytes with their first packet (TCP_FASTOPEN); 0 is none.'),
+  freebind: flag()
+    .default(false)
+    .describe('Listen on addresses this machine does not have yet (IP_FREEBIND).'),
+})
+
 const proxyProtocol = z.strictObject({
   version: z.enum(['1'], { error: '"1"' }).describe('Version of the PROXY protocol header sent to backends.'),
 })
@@ -199,6 +236,7 @@ const serverShape = {
   sni: sni.optional().describe('Choose backends by the TLS server name a client asks for.'),
   tls: tls.optional().describe('Certificates for protocol tls.'),
   backends_tls: backendsTls.optional().describe('Speak TLS to backends.'),
+  tcp: tcp.optional().describe('Options of the sockets of clients and backends.'),
   udp: udp.optional().describe('Limits of udp sessions.'),
   access: z.strictObject(accessSettings).optional().describe('Who may connect.'),
   proxy_protocol: proxyProtocol.optional().describe('Tell backends the address of the client.'),
@@ -245,6 +283,7 @@ function settle(server: Parsed) {
     ...server,
     client_idle_timeout: server.client_idle_timeout ?? idleMs,
     backend_idle_timeout: server.backend_idle_timeout ?? idleMs,
+    tcp: server.tcp ?? tcp.parse({}),
     udp: server.udp ?? (datagrams ? udp.parse({}) : undefined),
     on_backend_loss: server.on_backend_loss ?? (datagrams ? ('move' as const) : ('keep' as const)),
   }
@@ -268,6 +307,8 @@ function rules(server: Partial<Parsed>, context: z.core.$RefinementCtx): void {
   if (protocol === 'tls' && !server.tls) expect(['tls'], 'a table, since protocol is tls')
   const { ejection_time = 0, max_ejection_time = Infinity } = server.outlier ?? {}
   if (max_ejection_time < ejection_time) expect(['outlier', 'max_ejection_time'], 'ejection_time or longer')
+  if (server.tcp?.source && server.tcp.transparent)
+    expect(['tcp', 'source'], 'no such key, since transparent is true')
   if (server.proxy_protocol && protocol !== 'tcp')
     expect(['protocol'], '"tcp", since there is a proxy_protocol section')
 }
@@ -278,6 +319,7 @@ function streamRules({ protocol, on_backend_loss }: Partial<Parsed>, expect: Exp
 
 function datagramRules(server: Partial<Parsed>, expect: Expect): void {
   const since = 'since protocol is udp'
+  if (server.tcp) expect(['tcp'], `no such section, ${since}`)
   if (server.backends_tls) expect(['backends_tls'], `no such section, ${since}`)
   const unable = CHECKS.filter((kind) => !protocolsOf(kind).includes('udp'))
   const able = CHECKS.filter((kind) => !unable.includes(kind))

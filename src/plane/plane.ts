@@ -38,6 +38,27 @@ export interface ListenSpec {
   readonly keepAliveMs: number
   /** The desk wants `connected` and `firstByte`. */
   readonly report: boolean
+  /** `FlowEnd.paths` is wanted, where the plane can ask the kernel. */
+  readonly measure?: boolean
+  readonly sockets?: SocketOptions
+}
+
+/** What is asked of the sockets themselves. All but `source` is for the native plane alone. */
+export interface SocketOptions {
+  /** Longest that sent bytes may stay unacknowledged, on both sides (TCP_USER_TIMEOUT); ms, 0 is the kernel's. */
+  readonly userTimeoutMs: number
+  /** A client is told of when it has sent something, or after so long (TCP_DEFER_ACCEPT); ms, 0 is at once. */
+  readonly deferAcceptMs: number
+  /** Clients at once whose first bytes came with their SYN (TCP_FASTOPEN); 0 is none. */
+  readonly fastOpen: number
+  /** Listen on addresses this machine does not have yet (IP_FREEBIND). */
+  readonly freebind: boolean
+  /** Dial from the address of the client, and listen on addresses of others (IP_TRANSPARENT). */
+  readonly transparent: boolean
+  /** Of what goes to backends (SO_MARK); 0 is none. */
+  readonly mark: number
+  /** The IP address dials of its family come from; empty is the kernel's choice. */
+  readonly source: string
 }
 
 /** A client that has come in. The plane hands the same facts with every question about its flow. */
@@ -126,6 +147,21 @@ export interface FlowEnd {
   readonly firstByteMs: number
   /** From accept to the end. */
   readonly durationMs: number
+  /** With `spec.measure`, on a plane that can. */
+  readonly paths?: Paths
+}
+
+/** What the kernel knew of both connections at the end (TCP_INFO); undefined for a unix socket, or none. */
+export interface Paths {
+  readonly client: Path | undefined
+  readonly backend: Path | undefined
+}
+
+export interface Path {
+  /** Smoothed round-trip time. */
+  readonly rttMs: number
+  /** Segments sent again, over the whole life. */
+  readonly retransmits: number
 }
 
 /**

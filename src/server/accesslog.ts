@@ -2,7 +2,7 @@
 
 import { openSink, localTime } from '../core/log.ts'
 import type { Sink } from '../core/log.ts'
-import type { FlowEnd } from '../plane/plane.ts'
+import type { FlowEnd, Path, Paths } from '../plane/plane.ts'
 import { describeNote } from './note.ts'
 
 /** What the line says beside the flow's own record. */
@@ -40,7 +40,7 @@ function gathered(sink: Sink): (line: string) => void {
 }
 
 function jsonLine(end: FlowEnd, { server, balance, backend }: AccessContext, now: number): string {
-  const { client, reason, rx, tx, waitedMs, connectMs, firstByteMs, durationMs, note } = end
+  const { client, reason, rx, tx, waitedMs, connectMs, firstByteMs, durationMs, note, paths } = end
   const record = {
     time: new Date(now).toISOString(),
     server,
@@ -55,6 +55,7 @@ function jsonLine(end: FlowEnd, { server, balance, backend }: AccessContext, now
     first_byte_ms: tidy(firstByteMs),
     duration_ms: tidy(durationMs),
     reason,
+    ...(paths && { ...named('client', paths.client), ...named('backend', paths.backend) }),
   }
   return JSON.stringify(record) + '\n'
 }
@@ -64,7 +65,19 @@ function textLine(end: FlowEnd, { server, balance, backend }: AccessContext, now
   const why = backend ? describeNote(note, balance) : '-'
   const times = [waitedMs, connectMs, firstByteMs, durationMs].map((ms) => tidy(ms) ?? '-').join('/')
   const who = `${endpoint(client.ip, client.port) ?? '-'} ${endpoint(client.localIp, client.localPort) ?? '-'}`
-  return `${localTime(new Date(now))} ${server} ${who} ${backend || '-'} ${why} rx=${rx} tx=${tx} ms=${times} ${reason}\n`
+  return `${localTime(new Date(now))} ${server} ${who} ${backend || '-'} ${why} rx=${rx} tx=${tx} ms=${times} ${reason}${end.paths ? pathsText(end.paths) : ''}\n`
+}
+
+/** Of a connection that was measured: `client_rtt_ms` and `client_retransmits`. */
+function named(side: string, path: Path | undefined): object {
+  return path ? { [`${side}_rtt_ms`]: tidy(path.rttMs), [`${side}_retransmits`]: path.retransmits } : {}
+}
+
+/** ` rtt=CLIENT/BACKEND resent=CLIENT/BACKEND`, a dash for a side that was not measured. */
+function pathsText({ client, backend }: Paths): string {
+  const both = (value: (path: Path) => number | null) =>
+    [client, backend].map((path) => (path ? value(path) : '-')).join('/')
+  return ` rtt=${both(({ rttMs }) => tidy(rttMs))} resent=${both(({ retransmits }) => retransmits)}`
 }
 
 function endpoint(ip: string, port: number): string | null {

@@ -9,6 +9,7 @@ import { isWildcard } from '../core/address.ts'
 import type { Found } from '../core/backend.ts'
 import type { Clock } from '../core/clock.ts'
 import { UnsupportedError } from '../core/errors.ts'
+import type { Plane, SocketOptions } from '../plane/plane.ts'
 import type { AdmissionOptions } from './admission.ts'
 
 /** What is asked for in the settings and comes in a later release, with the words for it. */
@@ -28,6 +29,28 @@ const LATER: readonly (readonly [string, (settings: ServerSettings) => boolean])
 export function refuseUnsupported(name: string, settings: ServerSettings): void {
   const missing = LATER.find(([, asked]) => asked(settings))
   if (missing) throw new UnsupportedError(`server ${name} needs ${missing[0]}, which is not in this release`)
+}
+
+/**
+ * The options of a server's sockets. Throws `UnsupportedError`, which names the server and the key, for one that its
+ * plane cannot set.
+ */
+export function buildSockets(name: string, { tcp }: ServerSettings, plane: Plane['name']): SocketOptions {
+  const sockets = {
+    userTimeoutMs: tcp.user_timeout,
+    deferAcceptMs: tcp.defer_accept,
+    fastOpen: tcp.fast_open,
+    freebind: tcp.freebind,
+    transparent: tcp.transparent,
+    mark: tcp.mark,
+  }
+  const { source: _, keep_alive: __, ...natives } = tcp
+  const asked = Object.entries(natives).find(([, value]) => value !== 0 && value !== false)
+  if (asked && plane === 'portable')
+    throw new UnsupportedError(
+      `server ${name} needs the native plane for tcp.${asked[0]}, and has the portable one`,
+    )
+  return { ...sockets, source: tcp.source ?? '' }
 }
 
 /** What a server speaks to its backends. */

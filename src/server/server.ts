@@ -22,13 +22,14 @@ import type { Names } from '../dns/names.ts'
 import type { Gate } from '../health/gate.ts'
 import type { LastCheck } from '../health/monitor.ts'
 import type { Planes } from '../plane/choose.ts'
-import type { Listening, ListenSpec, Plane } from '../plane/plane.ts'
+import type { Listening, ListenSpec, Plane, SocketOptions } from '../plane/plane.ts'
 import type { Backend } from '../pool/backend.ts'
 import { Pool } from '../pool/pool.ts'
 import type { Change } from '../pool/pool.ts'
 import type { AccessLog } from './accesslog.ts'
 import { Admission } from './admission.ts'
-import { buildAccess, buildChooser, priorityWarning, refuseUnsupported, transportOf } from './build.ts'
+import { buildAccess, buildChooser, buildSockets, priorityWarning, refuseUnsupported } from './build.ts'
+import { transportOf } from './build.ts'
 import type { Chooser } from './build.ts'
 import { Care } from './care.ts'
 import type { Outliers } from './outliers.ts'
@@ -53,8 +54,6 @@ const DAY_MS = 86_400_000
 const DIAL_MS = 5_000
 /** A flow nobody decides about. */
 const UNDECIDED_MS = 10_000
-/** Go's default, which gobetween's users have. */
-const KEEP_ALIVE_MS = 15_000
 
 export class Server {
   readonly name: string
@@ -65,6 +64,7 @@ export class Server {
   readonly totals = new Totals()
   readonly #context: ServerContext
   readonly #plane: Plane
+  readonly #sockets: SocketOptions
   readonly #log: Logger
   readonly #chooser: Chooser
   readonly #admission: Admission
@@ -88,6 +88,7 @@ export class Server {
     this.settings = settings
     this.#context = context
     this.#plane = context.planes.of(name, settings.plane)
+    this.#sockets = buildSockets(name, settings, this.#plane.name)
     this.#log = prefixed(logger('server'), `${name}: `)
     this.#chooser = buildChooser(settings, context.clock)
     const { balancer, kind, hashKey } = this.#chooser
@@ -297,6 +298,7 @@ export class Server {
 
   #spec(): ListenSpec {
     const { settings } = this
+    const { tcp } = settings
     return {
       binds: settings.bind,
       backlog: somaxconn(),
@@ -304,8 +306,10 @@ export class Server {
       backendIdleMs: settings.backend_idle_timeout,
       halfCloseMs: settings.half_close_timeout,
       undecidedMs: UNDECIDED_MS,
-      keepAliveMs: KEEP_ALIVE_MS,
+      keepAliveMs: tcp.keep_alive,
       report: this.#chooser.kind.report || this.outliers !== undefined,
+      measure: this.#context.accessLog !== undefined,
+      sockets: this.#sockets,
     }
   }
 }

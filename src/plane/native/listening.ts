@@ -6,11 +6,12 @@ import { isUnix } from '../../core/address.ts'
 import type { Address } from '../../core/address.ts'
 import type { Ending } from '../../core/reasons.ts'
 import { dialFault } from '../fault.ts'
-import type { Answer, Arrival, Desk, Dial, FlowEnd, Listening, ListenSpec, Refuse, Wait } from '../plane.ts'
+import type { Answer, Arrival, Desk, Dial, FlowEnd, Listening } from '../plane.ts'
+import type { ListenSpec, Path, Refuse, Wait } from '../plane.ts'
 import type { Whereabouts } from './addon.ts'
 import { IpTexts, whereabouts } from './address.ts'
-import { ANSWER, DIAL, DIAL_FAILED, ENDED, FAMILY, HEADED, numberOf, REACHED } from './records.ts'
-import { REASONS, REFUSE, SAYS, TOLD, WAIT, WHO } from './records.ts'
+import { ANSWER, DIAL, DIAL_FAILED, ENDED, FAMILY, HEADED, NOT_MEASURED } from './records.ts'
+import { numberOf, REACHED, REASONS, REFUSE, SAYS, TOLD, WAIT, WHO } from './records.ts'
 import type { Memory, Outbox } from './ring.ts'
 import { Rows } from './rows.ts'
 
@@ -68,6 +69,7 @@ export class NativeListening implements Listening {
   readonly #outboxes: readonly Outbox[]
   readonly #house: House
   readonly #rows: Rows
+  readonly #measured: boolean
   /** Flows that were told `later`, by number. */
   readonly #later = new Map<number, Held>()
   readonly #dials = new WeakMap<Address, Whereabouts>()
@@ -80,8 +82,9 @@ export class NativeListening implements Listening {
   #onDrained = () => {}
   #onStopped = () => {}
 
-  constructor(id: number, { desk, opened, outboxes }: Parts, house: House) {
+  constructor(id: number, { spec, desk, opened, outboxes }: Parts, house: House) {
     this.#id = id
+    this.#measured = spec.measure ?? false
     this.#desk = desk
     this.#opened = opened
     this.#outboxes = outboxes
@@ -201,6 +204,9 @@ export class NativeListening implements Listening {
       connectMs: f64[(at + ENDED.CONNECT) >> 3]!,
       firstByteMs: f64[(at + ENDED.FIRST_BYTE) >> 3]!,
       durationMs: f64[(at + ENDED.DURATION) >> 3]!,
+      ...(this.#measured && {
+        paths: { client: path(i32, at + ENDED.CLIENT), backend: path(i32, at + ENDED.BACKEND) },
+      }),
     }
     this.#desk.ended(end)
   }
@@ -319,6 +325,13 @@ export class NativeListening implements Listening {
     await stopped
     this.#house.forget()
   }
+}
+
+/** What the kernel said of a connection: its time in microseconds, then what was sent again. */
+function path(i32: Int32Array, at: number): Path | undefined {
+  const rtt = i32[at >> 2]! >>> 0
+  if (rtt === NOT_MEASURED) return undefined
+  return { rttMs: rtt / 1000, retransmits: i32[(at >> 2) + 1]! >>> 0 }
 }
 
 /** The beginning of everything told about a flow. */

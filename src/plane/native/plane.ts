@@ -13,8 +13,8 @@ import { descriptorCeiling } from '../../core/descriptors.ts'
 import { UnsupportedError } from '../../core/errors.ts'
 import { logger } from '../../core/log.ts'
 import { openBind } from '../bind.ts'
-import type { Desk, Listening, ListenSpec, Plane } from '../plane.ts'
-import type { Addon, Handle, OpenOptions } from './addon.ts'
+import type { Desk, Listening, ListenSpec, Plane, SocketOptions } from '../plane.ts'
+import type { Addon, Handle, OpenOptions, Spec } from './addon.ts'
 import { whereabouts } from './address.ts'
 import { NativeListening } from './listening.ts'
 import type { Opened } from './listening.ts'
@@ -102,7 +102,8 @@ export class NativePlane implements Plane {
       undecidedMs: spec.undecidedMs,
       keepAliveSeconds: keepAliveSeconds(spec),
       report: Number(spec.report),
-      measure: 0,
+      measure: Number(spec.measure ?? false),
+      ...dialOptions(spec.sockets),
     })
     const listening = new NativeListening(
       id,
@@ -132,7 +133,11 @@ export class NativePlane implements Plane {
   }
 
   async #open(bind: Address, spec: ListenSpec): Promise<Opened> {
-    const options = { backlog: spec.backlog, keepAliveSeconds: keepAliveSeconds(spec) }
+    const options = {
+      backlog: spec.backlog,
+      keepAliveSeconds: keepAliveSeconds(spec),
+      ...listenOptions(spec.sockets),
+    }
     return openBind(bind, async (where) => {
       const count = isUnix(where) ? 1 : this.threads
       const { fds, port } = this.#openSockets(where, count, options)
@@ -208,6 +213,29 @@ export class NativePlane implements Plane {
     const listening = this.#listenings.get(i32[(at + TROUBLED.LISTENING) >> 2]!)
     const text = listening?.addresses[i32[(at + TROUBLED.BIND) >> 2]!] ?? 'a listener that is closing'
     this.#bursts.say(problem, () => `${text}: a client could not be accepted: ${problem}`)
+  }
+}
+
+/** Options of a socket that listens. */
+function listenOptions(sockets: SocketOptions | undefined): Partial<OpenOptions> {
+  if (!sockets) return {}
+  return {
+    userTimeoutMs: sockets.userTimeoutMs,
+    deferAcceptSeconds: Math.ceil(sockets.deferAcceptMs / 1000),
+    fastOpen: sockets.fastOpen,
+    freebind: Number(sockets.freebind),
+    transparent: Number(sockets.transparent),
+  }
+}
+
+/** Options of the sockets of backends. */
+function dialOptions(sockets: SocketOptions | undefined): Partial<Spec> {
+  if (!sockets) return {}
+  return {
+    userTimeoutMs: sockets.userTimeoutMs,
+    mark: sockets.mark,
+    transparent: Number(sockets.transparent),
+    source: sockets.source === '' ? undefined : whereabouts({ host: sockets.source, port: 0 }),
   }
 }
 

@@ -3,6 +3,7 @@
 //      asked ─► waiting ─► later ─► dialling ─► relaying ─► over
 //        └─────────┴─────────┴── any of the earlier may be skipped, and dialling repeated
 
+import { isIP } from 'node:net'
 import type { SocketConnectOpts } from 'node:net'
 import { isUnix } from '../../core/address.ts'
 import type { Address } from '../../core/address.ts'
@@ -259,7 +260,7 @@ export class Flow extends Dated implements Pair, Over {
     this.backend = backend
     backend.on('connect', onConnect)
     try {
-      backend.connect(target(address))
+      backend.connect(target(address, house.spec.sockets?.source))
     } catch (error) {
       backend.destroy(error as Error) // A port out of range: told like any other failed dial.
     }
@@ -347,9 +348,11 @@ function timeAfter(start: number, ms: number): number {
   return ms > 0 ? start + ms : Infinity
 }
 
-function target(address: Address): SocketConnectOpts {
+function target(address: Address, source = ''): SocketConnectOpts {
   if (isUnix(address)) return { path: address.path }
-  return { host: address.host, port: address.port, autoSelectFamily: false }
+  const { host, port } = address
+  const from = source !== '' && isIP(source) === isIP(host) ? { localAddress: source } : {}
+  return { host, port, autoSelectFamily: false, ...from }
 }
 
 function joined(ahead: Uint8Array | undefined, head: Uint8Array | undefined): Uint8Array | undefined {
