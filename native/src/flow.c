@@ -379,7 +379,7 @@ void flow_wait(struct thread *thread, struct flow *flow, const struct told_wait 
 	flow->limit = header_at <= undecided_at ? REASON_HEADER_TIMEOUT : REASON_UNDECIDED;
 	look_at(thread, flow, flow->limit_at);
 	if (watch_client(thread, flow, WATCH_READ) < 0)
-		flow_end(thread, flow, REASON_PLANE_FAILED, 0);
+		flow_end(thread, flow, REASON_PLANE_FAILED, 1);
 	else if (flow->client.readable)
 		read_head(thread, flow);
 }
@@ -405,7 +405,7 @@ static void read_head(struct thread *thread, struct flow *flow)
 		ssize_t got;
 
 		if (room < 0) {
-			flow_end(thread, flow, REASON_PLANE_FAILED, 0);
+			flow_end(thread, flow, REASON_PLANE_FAILED, 1);
 			return;
 		}
 		got = recv(client->fd, up->held + up->held_to, room - up->held_to, MSG_DONTWAIT);
@@ -571,7 +571,8 @@ static int pass_end_on(struct thread *thread, struct flow *flow, struct side *fr
 
 	if (to->shut)
 		return 0;
-	if (to->ended) {
+	/* The other way has been passed on too; that its end was read would not do, as bytes may wait before it. */
+	if (from->shut) {
 		flow_end(thread, flow, flow->closed, 0);
 		return 1;
 	}
@@ -614,7 +615,7 @@ static int move(struct thread *thread, struct flow *flow, int up)
 	case RELAY_NO_MEMORY:
 		break;
 	}
-	flow_end(thread, flow, REASON_PLANE_FAILED, 0);
+	flow_end(thread, flow, REASON_PLANE_FAILED, 1);
 	return 1;
 }
 
@@ -698,7 +699,7 @@ static void connected(struct thread *thread, struct flow *flow)
 	plan_keep_alive(thread, flow);
 	look_at(thread, flow, least(next_due(flow), flow->tune_at));
 	if (watch_client(thread, flow, WATCH_READ) < 0)
-		flow_end(thread, flow, REASON_PLANE_FAILED, 0);
+		flow_end(thread, flow, REASON_PLANE_FAILED, 1);
 	else
 		move_both(thread, flow, 1);
 }
@@ -731,7 +732,8 @@ static void note_edges(struct side *side, uint32_t events)
 		side->readable = 1;
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
 		side->writable = 1;
-	if (events & EPOLLPRI)
+	/* A reset stands behind what had come before it, and no other edge tells of it. */
+	if (events & (EPOLLPRI | EPOLLERR))
 		side->urgent = 1;
 	if (side->tcp && events & EPOLLRDHUP && !(events & EPOLLERR))
 		side->hung_up = 1;

@@ -168,7 +168,12 @@ void listener_accept(struct thread *thread, struct listener *listener)
 		return;
 	/* It stays readable, and epoll would tell so all the time. */
 	unwatch(thread, listener);
-	listener->again = taken == TOOK_TROUBLE ? thread->now + TROUBLE_NS : 0;
+	listener_pause(thread, listener, taken == TOOK_TROUBLE ? thread->now + TROUBLE_NS : 0);
+}
+
+void listener_pause(struct thread *thread, struct listener *listener, int64_t again)
+{
+	listener->again = again;
 	listener->next = thread->paused;
 	thread->paused = listener;
 }

@@ -83,6 +83,9 @@ int listener_open(struct thread *thread, struct share *share, uint32_t bind, int
 /* Takes clients: as many as wait and a turn allows. */
 void listener_accept(struct thread *thread, struct listener *listener);
 
+/* Has listener_resume called from `again` on, in ns; the listener is not watched. */
+void listener_pause(struct thread *thread, struct listener *listener, int64_t again);
+
 /* Accepts again when it is time and TypeScript can be told. */
 void listener_resume(struct thread *thread, struct listener *listener);
 

@@ -1,6 +1,7 @@
 #include "open.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <unistd.h>
@@ -98,6 +99,15 @@ static int listen_on(int fd, int family, const struct open_options *options, con
 	return listen(fd, options->backlog) < 0 ? -errno : 0;
 }
 
+/* Another descriptor of the same socket. */
+static int again(int fd, const char **call)
+{
+	int another = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	*call = "fcntl";
+	return another < 0 ? -errno : another;
+}
+
 int open_listeners(struct address *address, int count, const struct open_options *options, int *fds,
 		   const char **call)
 {
@@ -107,11 +117,12 @@ int open_listeners(struct address *address, int count, const struct open_options
 	while (opened < count && error >= 0) {
 		/* A port somebody listens on looks free to whoever sets SO_REUSEPORT as well, so the first is bound
 		 * without. Set afterwards it still lets the others join: the kernel compares what is set now. */
-		error = open_bound(address, options, opened > 0, call);
+		error = family == AF_UNIX && opened > 0 ? again(fds[0], call)
+							: open_bound(address, options, opened > 0, call);
 		if (error < 0)
 			break;
 		fds[opened++] = error;
-		if (opened == 1 && count > 1)
+		if (opened == 1 && count > 1 && family != AF_UNIX)
 			error = set(fds[0], SOL_SOCKET, SO_REUSEPORT, 1);
 	}
 	for (int i = 0; i < opened && error >= 0; i++)

@@ -15,9 +15,9 @@ struct open_options {
 	int defer_accept_s; /* clients are told of when they have sent something (TCP_DEFER_ACCEPT) */
 };
 
-/* Opens `count` sockets on `address`, each with a queue of its own between which the kernel spreads clients; a path
- * has one. Port 0 becomes one that is free, in `address` too. `::` takes IPv4 as well. Returns 0, or -errno with
- * nothing left open and `call` naming the system call. */
+/* Opens `count` sockets on `address`, each with a queue of its own between which the kernel spreads clients; of a
+ * path they are descriptors of one socket. Port 0 becomes one that is free, in `address` too. `::` takes IPv4 as
+ * well. Returns 0, or -errno with nothing left open and `call` naming the system call. */
 int open_listeners(struct address *address, int count, const struct open_options *options, int *fds,
 		   const char **call);
 

@@ -12,8 +12,7 @@
 #include <unistd.h>
 
 enum {
-	COPIES = 4,           /* reads a turn may do for one direction */
-	SPLICES = 4,
+	TURN_BYTES = 512 * 1024, /* what a turn moves of one direction; others wait meanwhile */
 	FULL_BEFORE_SPLICE = 2, /* reads in a row that filled the buffer before a flow is spliced */
 	CALM_BYTES = 32 * 1024,
 	CALM_BEFORE_COPY = 8,   /* splices in a row that brought less than that before it is copied again */
@@ -246,8 +245,10 @@ static int pass(struct thread *thread, struct flow *flow, struct stream *stream,
 		give_pipe(thread, stream);
 		if (error == EINVAL || error == ENOMEM || error == ENOBUFS)
 			stream->copies = 1;
+		else if (error && error != EAGAIN && error != EINTR)
+			return -RELAY_FROM_BROKE; /* A socket tells its error once: a read would take it for an end. */
 		/* EAGAIN may mean that the pipe is full as well as that the socket is empty. This pipe was empty,
-		 * but a read says it for sure, and what the other errors and the end mean too. */
+		 * but a read says it for sure, and what the end means too. */
 		return copy(thread, flow, stream, from, to);
 	}
 	read_from(thread, flow, from, got);
@@ -273,8 +274,9 @@ enum relayed relay_move(struct thread *thread, struct flow *flow, int up)
 	struct stream *stream = up ? &flow->up : &flow->down;
 	struct side *from = up ? &flow->client : &flow->backend;
 	struct side *to = up ? &flow->backend : &flow->client;
+	double before = flow->rx + flow->tx;
 
-	for (int turns = COPIES;; turns--) {
+	for (;;) {
 		int result = 1;
 
 		if (relay_blocked(stream)) {
@@ -296,7 +298,7 @@ enum relayed relay_move(struct thread *thread, struct flow *flow, int up)
 			return RELAY_ENDED;
 		if (!from->readable)
 			return RELAY_WAITS;
-		if (turns == 0)
+		if (flow->rx + flow->tx - before >= TURN_BYTES)
 			return RELAY_MORE;
 		result = splices(stream) ? pass(thread, flow, stream, from, to) : copy(thread, flow, stream, from, to);
 		if (result < 0)

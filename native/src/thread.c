@@ -541,14 +541,15 @@ static int turn(struct thread *thread)
 	return 0;
 }
 
-/* Ends all flows as plane-failed; those TypeScript owes an answer end when it comes. */
+/* Ends all flows as plane-failed, by a reset: an end would pass for that of what was sent. Those TypeScript owes an
+ * answer end when it comes. */
 static void fail(struct thread *thread)
 {
 	for (uint32_t slot = 0; slot < thread->slots; slot++) {
 		struct flow *flow = &thread->blocks[slot / THREAD_FLOW_BLOCK][slot % THREAD_FLOW_BLOCK];
 
 		if (flow->state != FLOW_FREE)
-			flow_end(thread, flow, REASON_PLANE_FAILED, 0);
+			flow_end(thread, flow, REASON_PLANE_FAILED, 1);
 	}
 }
 
@@ -560,9 +561,12 @@ static int begin_anew(struct thread *thread)
 	if (thread->epoll >= 0)
 		close(thread->epoll);
 	error = open_epoll(thread);
-	for (uint32_t key = 1; key < thread->listener_room && !error; key++)
-		if (thread->listeners[key] && thread->listeners[key]->watched)
-			error = listener_watch(thread, thread->listeners[key]);
+	for (uint32_t key = 1; key < thread->listener_room && !error; key++) {
+		struct listener *listener = thread->listeners[key];
+
+		if (listener && listener->watched && listener_watch(thread, listener) != 0)
+			listener_pause(thread, listener, 0);
+	}
 	return error;
 }
 

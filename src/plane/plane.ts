@@ -148,7 +148,7 @@ export interface FlowEnd {
   /** From accept to the end. */
   readonly durationMs: number
   /** With `spec.measure`, on a plane that can. */
-  readonly paths?: Paths
+  readonly paths?: Paths | undefined
 }
 
 /** What the kernel knew of both connections at the end (TCP_INFO); undefined for a unix socket, or none. */

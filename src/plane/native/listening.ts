@@ -7,7 +7,7 @@ import type { Address } from '../../core/address.ts'
 import type { Ending } from '../../core/reasons.ts'
 import { dialFault } from '../fault.ts'
 import type { Answer, Arrival, Desk, Dial, FlowEnd, Listening } from '../plane.ts'
-import type { ListenSpec, Path, Refuse, Wait } from '../plane.ts'
+import type { ListenSpec, Path, Paths, Refuse, Wait } from '../plane.ts'
 import type { Whereabouts } from './addon.ts'
 import { IpTexts, whereabouts } from './address.ts'
 import { ANSWER, DIAL, DIAL_FAILED, ENDED, FAMILY, HEADED, NOT_MEASURED } from './records.ts'
@@ -20,7 +20,7 @@ export interface Opened {
   readonly bind: Address
   /** Where it really listens. */
   readonly text: string
-  /** One for each thread, or one for all. */
+  /** One for each thread; those of a path are of one socket. */
   readonly fds: readonly number[]
 }
 
@@ -204,11 +204,14 @@ export class NativeListening implements Listening {
       connectMs: f64[(at + ENDED.CONNECT) >> 3]!,
       firstByteMs: f64[(at + ENDED.FIRST_BYTE) >> 3]!,
       durationMs: f64[(at + ENDED.DURATION) >> 3]!,
-      ...(this.#measured && {
-        paths: { client: path(i32, at + ENDED.CLIENT), backend: path(i32, at + ENDED.BACKEND) },
-      }),
+      paths: this.#measured ? this.#paths(at) : undefined,
     }
     this.#desk.ended(end)
+  }
+
+  #paths(at: number): Paths {
+    const { i32 } = this.#memory
+    return { client: path(i32, at + ENDED.CLIENT), backend: path(i32, at + ENDED.BACKEND) }
   }
 
   /** The dial that a flow which has ended was told in vain. */

@@ -118,14 +118,14 @@ export class NativePlane implements Plane {
       },
     )
     this.#listenings.set(id, listening)
-    for (const [bind, { fds }] of opened.entries()) {
-      // A unix socket is one, which all threads take clients from.
+    for (const [bind, { bind: where, fds }] of opened.entries()) {
+      // A unix socket is one, which all threads take clients from: each by a descriptor of its own, to close.
       for (let thread = 0; thread < threads; thread++)
         this.#outboxes[thread]!.tell(TOLD.LISTEN, 16, ({ i32 }, at) => {
           i32[at >> 2] = id
           i32[(at >> 2) + 1] = bind
-          i32[(at >> 2) + 2] = fds[thread] ?? fds[0]!
-          i32[(at >> 2) + 3] = Number(fds.length < threads)
+          i32[(at >> 2) + 2] = fds[thread]!
+          i32[(at >> 2) + 3] = Number(isUnix(where))
         })
     }
     this.#publish()
@@ -139,8 +139,7 @@ export class NativePlane implements Plane {
       ...listenOptions(spec.sockets),
     }
     return openBind(bind, async (where) => {
-      const count = isUnix(where) ? 1 : this.threads
-      const { fds, port } = this.#openSockets(where, count, options)
+      const { fds, port } = this.#openSockets(where, this.threads, options)
       return { bind, fds, text: addressText(isUnix(where) ? where : { host: where.host, port }) }
     })
   }
