@@ -438,6 +438,9 @@ static void dial_failed(struct thread *thread, struct flow *flow, int error)
 {
 	close_side(&flow->backend, 0);
 	flow->backend = (struct side){ .fd = -1 };
+	/* The next dial says anew what goes ahead. */
+	relay_behind(&flow->up, flow->ahead);
+	flow->ahead = 0;
 	flow->failed_row = flow->row;
 	flow->row = NO_ROW;
 	flow->error = error;
@@ -548,6 +551,8 @@ void flow_dial(struct thread *thread, struct flow *flow, const struct told_dial 
 		error = -EINVAL;
 	if (!error)
 		error = relay_ahead(&flow->up, told->rest + told->path_bytes, told->ahead_bytes);
+	if (!error)
+		flow->ahead = told->ahead_bytes;
 	if (!error && !flow->client.ended && flow->up.held == NULL) {
 		int sipped = relay_sip(thread, flow);
 
@@ -764,6 +769,9 @@ static void watch_time(struct thread *thread, struct flow *flow)
 	}
 	if (flow->tune_at <= thread->now)
 		keep_alive(flow);
+	/* A backend whose client is blocked is not due at any time, until the client takes bytes again. */
+	if (relay_blocked(&flow->down))
+		due = least(due, after(thread->now, spec_of(flow)->backend_idle_ms));
 	look_at(thread, flow, least(due, flow->tune_at));
 }
 

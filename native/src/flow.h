@@ -85,6 +85,7 @@ struct flow {
 	uint32_t note;
 	uint32_t need;  /* first bytes: ask at so many, */
 	uint32_t most;  /* and hold no more than these */
+	uint32_t ahead; /* of what is held, what the dial under way has put in front */
 	int32_t error;  /* of the last dial */
 	double dial_ms;
 	struct path client_path;

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 enum {
-	WANTED_BYTES = 1 << 20, /* what the kernel allows everybody unless told otherwise (pipe-max-size) */
-	LEAST_BYTES = 1 << 16,
+	/* All pipes of a user together may have 64 MiB without privileges (pipe-user-pages-soft in pipe(7)): so much for
+	 * PIPES_MOST of them, and the next ones get 8 KiB. */
+	WANTED_BYTES = 1 << 18,
+	LEAST_BYTES = 1 << 16, /* a smaller one costs more than copying */
 };
 
 void pipes_init(struct pipes *pipes, int ceiling)
@@ -22,33 +24,30 @@ static void discard(struct pipes *pipes, struct pipe *pipe)
 	pipes->open--;
 }
 
-/* Without privileges a user gets only so many pages (pipe-user-pages-soft); then a smaller pipe must do. */
+/* Its size, as large as is wanted or as the system gives. */
 static int enlarge(int fd)
 {
-	for (int wanted = WANTED_BYTES; wanted > LEAST_BYTES; wanted /= 4) {
-		int bytes = fcntl(fd, F_SETPIPE_SZ, wanted);
+	int bytes = fcntl(fd, F_SETPIPE_SZ, WANTED_BYTES);
 
-		if (bytes > 0)
-			return bytes;
-	}
-	return fcntl(fd, F_GETPIPE_SZ);
+	return bytes > 0 ? bytes : fcntl(fd, F_GETPIPE_SZ);
 }
 
 static struct pipe *open_pipe(struct pipes *pipes)
 {
 	struct pipe *pipe;
-	int fds[2];
+	int fds[2], bytes;
 
 	if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
 		return NULL;
 	pipe = malloc(sizeof(*pipe));
-	if (!pipe || fds[0] >= pipes->ceiling || fds[1] >= pipes->ceiling) {
+	bytes = enlarge(fds[1]);
+	if (!pipe || bytes < LEAST_BYTES || fds[0] >= pipes->ceiling || fds[1] >= pipes->ceiling) {
 		close(fds[0]);
 		close(fds[1]);
 		free(pipe);
 		return NULL;
 	}
-	*pipe = (struct pipe){ .read = fds[0], .write = fds[1], .bytes = enlarge(fds[1]) };
+	*pipe = (struct pipe){ .read = fds[0], .write = fds[1], .bytes = bytes };
 	pipes->open++;
 	return pipe;
 }

@@ -341,6 +341,13 @@ int relay_ahead(struct stream *stream, const uint8_t *bytes, uint32_t length)
 	return 0;
 }
 
+void relay_behind(struct stream *stream, uint32_t length)
+{
+	stream->held_from += length;
+	if (stream->held_from == stream->held_to)
+		drop_held(stream);
+}
+
 void relay_release(struct thread *thread, struct stream *stream)
 {
 	drop_held(stream);

@@ -28,6 +28,9 @@ int relay_sip(struct thread *thread, struct flow *flow);
 /* Puts `bytes` in front of what is held. Returns 0 or -ENOMEM. */
 int relay_ahead(struct stream *stream, const uint8_t *bytes, uint32_t length);
 
+/* Takes the first `length` bytes of what is held away. */
+void relay_behind(struct stream *stream, uint32_t length);
+
 /* True while bytes wait for the side they go to. */
 static inline int relay_blocked(const struct stream *stream)
 {

@@ -396,21 +396,21 @@ int thread_obey(struct thread *thread, const struct record *record)
 		[TOLD_REFUSE] = sizeof(struct told_refuse), [TOLD_DROP] = sizeof(struct told_drop),
 		[TOLD_DRAIN] = sizeof(struct told_close),   [TOLD_STOP] = sizeof(struct told_close),
 	};
-	uint32_t bytes = record->bytes - sizeof(*record);
+	uint32_t kind = record->kind, bytes = record->bytes - sizeof(*record);
 	const void *told = record->payload;
 
-	if (record->kind < TOLD_LISTEN || record->kind > TOLD_STOP || bytes < least[record->kind])
+	if (kind < TOLD_LISTEN || kind > TOLD_STOP || bytes < least[kind])
 		return -EINVAL;
-	switch (record->kind) {
+	switch (kind) {
 	case TOLD_LISTEN:
 		return obey_listen(thread, told);
 	case TOLD_DROP:
 		return obey_drop(thread, told);
 	case TOLD_DRAIN:
 	case TOLD_STOP:
-		return obey_close(thread, record->kind, told);
+		return obey_close(thread, kind, told);
 	default:
-		return obey_answer(thread, record->kind, told, bytes);
+		return obey_answer(thread, kind, told, bytes);
 	}
 }
 
