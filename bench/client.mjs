@@ -1,4 +1,4 @@
-// A client in a process of its own: paced requests, paced new connections, or idle connections held open.
+// A client in a process of its own: paced new connections, or idle connections held open.
 
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
@@ -27,35 +27,11 @@ export function startClient() {
   }
 }
 
-const jobs = { paced, listen, fresh, hold }
+const jobs = { listen, fresh, hold }
 
 if (process.send) {
   process.on('message', async ({ job, ...settings }) => process.send(await jobs[job](settings)))
   process.once('disconnect', () => process.exit())
-}
-
-/** Requests over `connections` kept ones, `rate` a second whatever the answers do: time to each answer. */
-async function paced({ port, connections, rate, seconds }) {
-  const times = []
-  const idle = []
-  for (let i = 0; i < connections; i++) {
-    const socket = connect(port, '127.0.0.1').setNoDelay()
-    await once(socket, 'connect')
-    socket.on('data', () => {
-      times.push(performance.now() - socket.sentAt)
-      idle.push(socket)
-    })
-    idle.push(socket)
-  }
-  // A request that is due while every connection waits is late, and counts from when it was due.
-  await pace(rate, seconds, (dueAt) => {
-    const socket = idle.shift()
-    if (!socket) return false
-    socket.sentAt = dueAt
-    socket.write(REQUEST)
-    return true
-  })
-  return summary(times)
 }
 
 /** New clients that have not been seen at the backend yet, in the order in which they came. */
@@ -89,7 +65,6 @@ async function fresh({ port, rate, seconds }) {
     const socket = connect(port, '127.0.0.1')
     socket.once('data', () => answered.push(performance.now() - beganAt))
     socket.on('error', () => failed++)
-    return true
   })
   return { decision: summary(decided), firstByte: summary(answered), failed: failed + undecided.length }
 }
@@ -108,25 +83,14 @@ async function hold({ port, connections }) {
   return {}
 }
 
-/**
- * Calls `send` `rate` times a second with the moment it is due, then waits a second for answers. A tick that
- * this process itself comes late to counts from the tick: its own pauses are no one's latency.
- */
+/** Calls `send` `rate` times a second, then waits a second for answers. */
 async function pace(rate, seconds, send) {
   const began = performance.now()
   let sent = 0
-  let waiting
   await new Promise((resolve) => {
     const timer = setInterval(() => {
-      const now = performance.now()
-      const due = Math.min((now - began) / 1000, seconds) * rate
-      for (; sent < due; sent++) {
-        if (!send(waiting ?? now)) {
-          waiting ??= now
-          return
-        }
-        waiting = undefined
-      }
+      const due = Math.min((performance.now() - began) / 1000, seconds) * rate
+      for (; sent < due; sent++) send()
       if (sent < rate * seconds) return
       clearInterval(timer)
       resolve()

@@ -9,6 +9,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 /** Where proxies run, and where everything else does: apart when there are two processors. */
 export const PROXY_CPU = 0
 export const LOAD_CPU = availableParallelism() > 1 ? 1 : 0
+/** The two together, for what has two threads. */
+export const BOTH_CPUS = [...new Set([PROXY_CPU, LOAD_CPU])].join()
 
 const started = new Set()
 
@@ -22,7 +24,10 @@ export function pinLoad() {
   spawnSync('taskset', ['-a', '-c', '-p', String(LOAD_CPU), String(process.pid)])
 }
 
-/** Starts a program, on processor `cpu` when given. It ends with this process at the latest, by the signal `ending`. */
+/**
+ * Starts a program, on processor `cpu` (or several: `0,1`) when given. It ends with this process at the latest, by
+ * the signal `ending`.
+ */
 export function start(command, args, { cpu, ending = 'SIGKILL', ...options } = {}) {
   const pinned = cpu === undefined ? [] : ['taskset', '-c', String(cpu)]
   const [program, ...rest] = [...pinned, command, ...args]
@@ -80,7 +85,7 @@ export async function until(what, attempt, limitMs = 30_000) {
 // One tick of /proc is 10 ms on every Linux that Node runs on.
 const TICK_MS = 10
 
-/** Processor time of a process and its living descendants so far, in milliseconds: user and system. */
+/** Processor time of a process and its living descendants so far, in ms: user and system, of all their threads. */
 export function cpuMs(pid) {
   return family(pid).reduce((sum, { ticks }) => sum + ticks * TICK_MS, 0)
 }
@@ -98,6 +103,11 @@ function residentOf(pid) {
 /** How many descriptors a process has open. */
 export function descriptors(pid) {
   return readdirSync(`/proc/${pid}/fd`).length
+}
+
+/** A process and its living descendants. */
+export function processes(pid) {
+  return family(pid).map(({ pid }) => pid)
 }
 
 function family(root) {

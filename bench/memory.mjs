@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startClient } from './client.mjs'
-import { PROXIES, startOrigin, startTarget } from './proxies.mjs'
+import { PLANES, PROXIES, label, startOrigin, startTarget } from './proxies.mjs'
 import { interleave } from './rounds.mjs'
 import { fixed, median, spread, table, verdict } from './statistics.mjs'
 
@@ -10,28 +10,35 @@ import { fixed, median, spread, table, verdict } from './statistics.mjs'
 const CONNECTIONS = 9_000
 /** Enough to have used up what was left over from the start. */
 const SOME = 3_000
-const GOAL_KIB = 14
+const GOALS_KIB = { portable: 14, native: 1 }
 
 export const name = 'memory'
 
-export async function run({ rounds, say }) {
-  const results = await interleave(PROXIES, Math.min(rounds, 3), say, measure)
-  return Object.fromEntries(PROXIES.map((name, i) => [name, results[i]]))
+export async function run({ rounds, say, chosen }) {
+  const names = chosen(PROXIES)
+  const results = await interleave(names, Math.min(rounds, 3), say, measure)
+  return Object.fromEntries(names.map((name, i) => [name, results[i]]))
 }
 
 /** Starts a proxy afresh, so that no earlier growth hides this one. All in KiB. */
 async function measure(name) {
   const origin = await startOrigin()
-  const proxy = await startTarget(name, { backends: [`127.0.0.1:${origin.port}`] })
+  const probe = PLANES.includes(name) ? new URL('gcprobe.mjs', import.meta.url).href : undefined
+  const proxy = await startTarget(name, { backends: [`127.0.0.1:${origin.port}`], probe })
   const client = startClient()
+  const collected = async () => {
+    if (probe) await proxy.ask()
+    return settled(proxy)
+  }
   await sleep(1_000)
-  const none = proxy.residentKiB()
+  const none = await collected()
   await client.ask({ job: 'hold', port: proxy.port, connections: SOME })
-  const some = await settled(proxy)
+  const some = await collected()
   await client.ask({ job: 'hold', port: proxy.port, connections: CONNECTIONS - SOME })
-  const all = await settled(proxy)
+  const uncollected = await settled(proxy)
+  const all = await collected()
   for (const each of [client, proxy, origin]) await each.stop()
-  return { growth: (all - none) / CONNECTIONS, further: (all - some) / (CONNECTIONS - SOME), all }
+  return { growth: (all - none) / CONNECTIONS, further: (all - some) / (CONNECTIONS - SOME), uncollected }
 }
 
 /** Resident memory once it has stayed within 1 % for 5 s, or after 40 s. */
@@ -48,16 +55,24 @@ async function settled(proxy) {
 }
 
 export function report(results) {
-  const rows = PROXIES.map((proxy) => {
-    const of = (key) => results[proxy].map((one) => one[key])
-    return [proxy, spread(of('growth')), spread(of('further')), spread(of('all').map((kib) => kib / 1024))]
+  const rows = Object.entries(results).map(([name, runs]) => {
+    const of = (key) => runs.map((one) => one[key])
+    // Neither may hide behind the other: what the start has left over, nor what came late.
+    const worse = Math.max(median(of('growth')), median(of('further')))
+    return [
+      label(name),
+      spread(of('growth'), 2),
+      spread(of('further'), 2),
+      PLANES.includes(name) ? verdict(worse, GOALS_KIB[name]) : '',
+      spread(of('uncollected').map((kib) => kib / 1024)),
+    ]
   })
-  const growth = median(results.fairlead.map(({ growth }) => growth))
   const [all, some] = [fixed(CONNECTIONS, 0), fixed(SOME, 0)]
   return `
 Growth of resident memory from none to ${all} idle connections that each had one request answered, once it has settled, in KiB a
-connection. Goal: ${verdict(growth, GOAL_KIB)}. What a proxy needed to start and no longer needs hides a part of that; it hides nothing
-of the growth beyond ${some} connections.
+connection; fairlead has collected its garbage before each reading but the last column. What a proxy needed to start and
+no longer needs may hide a part of the growth; it hides nothing beyond ${some} connections. The larger of the two counts
+for the goal.
 
-${table(['proxy', 'KiB a connection', `beyond ${some}`, `MiB in all at ${all}`], rows)}`
+${table(['proxy', 'KiB a connection', `beyond ${some}`, 'goal', `MiB in all at ${all}`], rows)}`
 }

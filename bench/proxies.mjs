@@ -1,22 +1,50 @@
-// What a benchmark drives: an origin, and in front of it nothing, HAProxy, nginx or fairlead.
+// What a benchmark drives: an origin, and in front of it nothing, HAProxy, nginx or a plane of fairlead.
 
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { get } from 'node:http'
 import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { PROXY_CPU, cpuMs, freePorts, residentKiB, start, stop, until } from './machine.mjs'
 
-export const TARGETS = ['direct', 'haproxy', 'nginx', 'fairlead']
-export const PROXIES = TARGETS.slice(1)
+/** `splice-auto` waits for a stream that is fast enough and splices nothing here; this always splices. */
+export const SPLICING = 'haproxy-splice-response'
+const HAPROXIES = ['haproxy', 'haproxy-splice-auto', SPLICING, 'haproxy-64k']
+const NGINXES = ['nginx', 'nginx-64k']
+/** Those of others that a goal is about: as they are without settings, and in variants. */
+export const PEERS = [...HAPROXIES, ...NGINXES].filter((name) => name !== SPLICING)
+export const PLANES = ['portable', 'native']
+export const TARGETS = ['direct', ...HAPROXIES, ...NGINXES, ...PLANES]
+/** Each program without settings. */
+export const PROXIES = ['haproxy', 'nginx', ...PLANES]
+
+/** What a variant sets: for HAProxy in `global` and in `defaults`, for nginx beside `proxy_pass`. */
+const VARIANTS = {
+  // A connection may take two pipes, and these are more than any load here has connections.
+  'haproxy-splice-auto': ['maxpipes 1024', 'option splice-auto'],
+  [SPLICING]: ['maxpipes 1024', 'option splice-response'],
+  'haproxy-64k': ['tune.bufsize 65536', ''],
+  'nginx-64k': ['proxy_buffer_size 64k;'],
+}
+
+/** A target as tables call it. */
+export function label(name) {
+  return name.replace('-', ' ')
+}
 
 const fairlead = fileURLToPath(new URL('../bin/fairlead', import.meta.url))
+/** Those of the first line of bin/fairlead. */
+const USUAL_FLAGS = ['--single-threaded-gc', '--max-semi-space-size=4']
 /** Files of this run; gone with the process. */
 export const folder = mkdtempSync(`${tmpdir()}/fairlead-bench-`)
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
 let files = 0
 
-/** An HTTP server with `/` (12 bytes), `/64k` and `/10m`, on every address of 127.0.0.0/8. Resolves with its port. */
-export async function startOrigin() {
+/**
+ * An HTTP server with `/` (12 bytes), `/64k` and `/10m`, on every address of 127.0.0.0/8; on processor `cpu` when
+ * given. Resolves with its port.
+ */
+export async function startOrigin({ cpu } = {}) {
   const port = await freePorts()
   writeFileSync(`${folder}/64k`, Buffer.alloc(64 * 1024, 'x'))
   writeFileSync(`${folder}/10m`, Buffer.alloc(10 * 1024 * 1024, 'x'))
@@ -31,6 +59,7 @@ export async function startOrigin() {
       }
     }`
   const child = start('nginx', ['-p', folder, '-c', file('origin.conf', config)], {
+    cpu,
     stdio: 'inherit',
     ending: 'SIGTERM',
   })
@@ -40,40 +69,52 @@ export async function startOrigin() {
 
 /**
  * Starts one target and resolves when it answers. `backends` are `host:port`; `servers` is how many listeners
- * it has, all alike, of which the last is driven; `rules` are networks let in beside 127.0.0.0/8; `config`
- * is merged into the first level of fairlead's configuration, `server` into its servers; `others` are more servers.
+ * it has, all alike, of which the last is driven; `rules` are networks let in beside 127.0.0.0/8; `threads` move
+ * its bytes, on the processors `cpu`; `config` is merged into the first level of fairlead's configuration, `server`
+ * into its servers; `others` are more servers; `probe` is a module to load into fairlead, which `ask` asks.
  */
-export async function startTarget(name, { backends, servers = 1, rules, config, server, others }) {
+export async function startTarget(name, { backends, servers = 1, cpu = PROXY_CPU, probe, ...setup }) {
   if (name === 'direct') return { name, port: Number(backends[0].split(':')[1]), stop: async () => {} }
   const first = await freePorts(servers)
   const ports = Array.from({ length: servers }, (_, i) => first + i)
-  const [command, args, ending] = programs[name]({ backends, ports, rules, config, server, others })
-  const child = start(command, args, { cpu: PROXY_CPU, ending, stdio: ['ignore', 'inherit', 'inherit'] })
+  const program = PLANES.includes(name) ? planes : programs[name.split('-')[0]]
+  const [command, args, ending] = program({ name, backends, ports, probe, threads: 1, ...setup })
+  const stdio = ['ignore', 'inherit', 'inherit', ...(probe ? ['ipc'] : [])]
+  const child = start(command, args, { cpu, ending, stdio })
   const port = ports.at(-1)
-  await until(name, () => answers(port), 60_000)
+  const ended = once(child, 'exit').then(() => Promise.reject(new Error(`${name} has ended`)))
+  await Promise.race([until(name, () => answers(port), 60_000), ended])
+  ended.catch(() => {})
   return {
     name,
     port,
     pid: child.pid,
     cpuMs: () => cpuMs(child.pid),
     residentKiB: () => residentKiB(child.pid),
+    async ask() {
+      child.send('tell')
+      return (await once(child, 'message'))[0]
+    },
     stop: () => stop(child, ending),
   }
 }
 
 const programs = {
-  haproxy: ({ backends, ports, rules }) => {
+  haproxy: ({ name, backends, ports, rules, threads }) => {
+    const [global, defaults] = VARIANTS[name] ?? ['', '']
     const denied = rules
       ? `tcp-request connection reject unless { src -f ${file('rules.lst', networks(rules).join('\n'))} }`
       : ''
     const config = `
 global
-  nbthread 1
+  nbthread ${threads}
+  ${global}
 defaults
   mode tcp
   timeout connect 5s
   timeout client 600s
   timeout server 600s
+  ${defaults}
 ${ports.map((port) => `frontend f${port}\n  bind 127.0.0.1:${port}\n  ${denied}\n  default_backend origin`).join('\n')}
 backend origin
 ${backends.map((backend, i) => `  server s${i} ${backend}`).join('\n')}
@@ -81,30 +122,41 @@ ${backends.map((backend, i) => `  server s${i} ${backend}`).join('\n')}
     return ['haproxy', ['-db', '-q', '-f', file('haproxy.cfg', config)], 'SIGTERM']
   },
 
-  nginx: ({ backends, ports }) => {
-    const config = `${nginxHead('stream')}
+  nginx: ({ name, backends, ports, threads }) => {
+    const [settings] = VARIANTS[name] ?? ['']
+    const config = `${nginxHead('stream', threads)}
       stream {
         upstream origin { ${backends.map((backend) => `server ${backend};`).join('\n')} }
-        ${ports.map((port) => `server { listen 127.0.0.1:${port}; proxy_pass origin; }`).join('\n')}
+        ${ports.map((port) => `server { listen 127.0.0.1:${port}; proxy_pass origin; ${settings} }`).join('\n')}
       }`
     return ['nginx', ['-p', folder, '-c', file('stream.conf', config)], 'SIGTERM']
   },
+}
 
-  fairlead: ({ backends, ports, rules, config, server, others }) => {
-    const one = (port) => ({
-      bind: `127.0.0.1:${port}`,
-      balance: 'roundrobin',
-      discovery: { kind: 'static', static_list: backends },
-      ...(rules && {
-        access: { default: 'deny', rules: networks(rules).map((network) => `allow ${network}`) },
-      }),
-      ...server,
-    })
-    const servers = Object.fromEntries(ports.map((port) => [`bench${port}`, one(port)]))
-    const text = JSON.stringify({ logging: { level: 'warn' }, ...config, servers: { ...servers, ...others } })
-    const args = [...flags, fairlead, '-c', file('fairlead.json', text)]
-    return [flags.length > 0 ? process.execPath : args.shift(), args, 'SIGKILL']
-  },
+/** fairlead with the plane called `name`. */
+function planes({ name, backends, ports, rules, threads, config, server, others, probe }) {
+  const one = (port) => ({
+    bind: `127.0.0.1:${port}`,
+    balance: 'roundrobin',
+    discovery: { kind: 'static', static_list: backends },
+    ...(rules && {
+      access: { default: 'deny', rules: networks(rules).map((network) => `allow ${network}`) },
+    }),
+    ...server,
+  })
+  const servers = Object.fromEntries(ports.map((port) => [`bench${port}`, one(port)]))
+  const text = JSON.stringify({
+    plane: name,
+    ...(name === 'native' && { plane_threads: threads }),
+    logging: { level: 'warn' },
+    ...config,
+    servers: { ...servers, ...others },
+  })
+  const args = ['-c', file('fairlead.json', text)]
+  if (flags.length === 0 && !probe) return [fairlead, args, 'SIGKILL']
+  const loaded = probe ? ['--import', probe] : []
+  const given = flags.length > 0 ? flags : USUAL_FLAGS
+  return [process.execPath, [...given, ...loaded, fairlead, ...args], 'SIGKILL']
 }
 
 /** For profiles: FAIRLEAD_NODE_FLAGS="--cpu-prof" and the like, in place of the flags fairlead starts with. */
@@ -114,12 +166,12 @@ function networks(rules) {
   return [...rules, '127.0.0.0/8']
 }
 
-function nginxHead(name) {
+function nginxHead(name, workers = 1) {
   const module = '/usr/lib/nginx/modules/ngx_stream_module.so'
   return `
     ${existsSync(module) ? `load_module ${module};` : ''}
     ${process.getuid() === 0 ? 'user root;' : ''}
-    daemon off; worker_processes 1; worker_rlimit_nofile 20000;
+    daemon off; worker_processes ${workers}; worker_rlimit_nofile 20000;
     pid ${folder}/${name}${files}.pid; error_log stderr crit;
     events { worker_connections 19900; }`
 }

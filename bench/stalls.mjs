@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { startClient } from './client.mjs'
 import { LOAD_CPU, freePorts } from './machine.mjs'
-import { folder, startOrigin, startTarget } from './proxies.mjs'
+import { PLANES, folder, startOrigin, startTarget } from './proxies.mjs'
 import { interleave } from './rounds.mjs'
 import { fixed, median, spread, table, verdict } from './statistics.mjs'
 
@@ -23,19 +23,20 @@ const SCENARIOS = [
 
 export const name = 'stalls'
 
-export async function run({ rounds, say }) {
+export async function run({ rounds, say, chosen }) {
   const origin = await startOrigin()
-  const measure = (scenario) => disturbed(scenario, origin.port)
-  const results = await interleave(SCENARIOS, Math.min(rounds, 3), say, measure)
+  const cases = SCENARIOS.flatMap((scenario) => chosen(PLANES).map((plane) => ({ ...scenario, plane })))
+  const measure = (each) => disturbed(each, origin.port)
+  const results = await interleave(cases, Math.min(rounds, 3), say, measure)
   await origin.stop()
-  return results
+  return cases.map(({ name, plane }, i) => ({ name, plane, runs: results[i] }))
 }
 
-async function disturbed({ setup, scrapes = false }, other) {
+async function disturbed({ setup, plane, scrapes = false }, other) {
   const [backend, metrics] = [await freePorts(), await freePorts()]
   const client = startClient()
   await client.ask({ job: 'listen', port: backend })
-  const fairlead = await startTarget('fairlead', {
+  const fairlead = await startTarget(plane, {
     ...setup(backend, other),
     config: { metrics: { enabled: true, bind: `127.0.0.1:${metrics}` } },
   })
@@ -100,28 +101,29 @@ function decisionsOf(metrics) {
   return bound === '+Inf' ? Infinity : Number(bound) * 1000
 }
 
-export function report(results) {
-  const rows = SCENARIOS.map(({ name }, i) => {
-    const of = (key) => results[i].map(({ decision }) => decision[key])
+export function report(cases) {
+  const rows = cases.map(({ name, plane, runs }) => {
+    const of = (key) => runs.map(({ decision }) => decision[key])
     return [
       name,
+      plane,
       spread(of('p50'), 2),
       spread(of('p999'), 2),
       spread(of('max'), 2),
       verdict(median(of('p999')), GOAL_MS),
       spread(
-        results[i].map(({ firstByte }) => firstByte.p999),
+        runs.map(({ firstByte }) => firstByte.p999),
         2,
       ),
-      `≤ ${Math.max(...results[i].map(({ inside }) => inside))}`,
+      `≤ ${Math.max(...runs.map(({ inside }) => inside))}`,
     ]
   })
-  const lost = results.flat().reduce((sum, { failed }) => sum + failed, 0)
-  const head = ['meanwhile', 'p50', 'p99.9', 'longest', 'goal, p99.9', 'first byte, p99.9', 'deciding, p99.9']
+  const lost = cases.flatMap(({ runs }) => runs).reduce((sum, { failed }) => sum + failed, 0)
+  const head = ['meanwhile', 'plane', 'p50', 'p99.9', 'longest', 'goal, p99.9']
   return `
 ${LOAD.rate} new clients a second for ${LOAD.seconds} s, in milliseconds: from connect until the backend has a connection, which is when
 fairlead has accepted the client and decided; until the first byte of the answer is back; and what deciding alone took
 (\`fairlead_server_decision_seconds\`). Clients not served: ${lost}.
 
-${table(head, rows)}`
+${table([...head, 'first byte, p99.9', 'deciding, p99.9'], rows)}`
 }

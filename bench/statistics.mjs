@@ -51,6 +51,23 @@ export function ratio(values, others) {
   return `${fixed(median(paired), 2)} [${fixed(low, 2)} – ${fixed(high, 2)}]`
 }
 
+/** `-0.3 [-0.5 – 0.1]`: the median of what each round's value is above another's, and its interval. */
+export function excess(values, others, digits = 0) {
+  const paired = differences(values, others)
+  const { low, high } = interval(paired)
+  return `${fixed(median(paired), digits)} [${fixed(low, digits)} – ${fixed(high, digits)}]`
+}
+
+/** Each round's value less the same round's value of another. */
+export function differences(values, others) {
+  return values.map((value, i) => value - others[i])
+}
+
+/** The name whose values have the lowest median; undefined without names. */
+export function lowest(names, valuesOf) {
+  return [...names].sort((a, b) => median(valuesOf(a)) - median(valuesOf(b)))[0]
+}
+
 /** `met` or `not met`, and the goal. */
 export function verdict(value, goal) {
   return `${value <= goal ? 'met' : '**not met**'} (≤ ${goal})`

@@ -1,67 +1,117 @@
 // Requests a second and the processor time each costs the proxy.
 
-import { TARGETS, PROXIES, startOrigin, startTarget } from './proxies.mjs'
-import { interleave } from './rounds.mjs'
-import { interval, median, ratio, ratios, spread, table, verdict } from './statistics.mjs'
+import { profiled } from './profile.mjs'
+import { PEERS, SPLICING, TARGETS, label, startOrigin, startTarget } from './proxies.mjs'
+import { untilClear } from './rounds.mjs'
+import { interval, lowest, median, ratio, ratios, spread, table, verdict } from './statistics.mjs'
+import { WORKLOADS } from './workloads.mjs'
 import { drive } from './wrk.mjs'
-
-/** `goal` is the most processor time a request may cost, in those of HAProxy. */
-const WORKLOADS = [
-  { name: 'keep-alive request', goal: 1.5, load: {} },
-  { name: 'connect, request, close', goal: 2.2, load: { close: true } },
-  { name: '64 KiB body', goal: 1.1, load: { path: '/64k', bytes: 64 * 1024 } },
-  {
-    name: '10 MiB body',
-    goal: 1.1,
-    load: { path: '/10m', bytes: 10 * 1024 * 1024, connections: 8, seconds: 3 },
-  },
-]
 
 export const name = 'throughput'
 
-export async function run({ rounds, say }) {
+export async function run({ rounds, say, chosen, workloads: keys, perf }) {
   const origin = await startOrigin()
-  const backends = [`127.0.0.1:${origin.port}`]
+  const names = chosen(TARGETS)
   const targets = []
-  for (const name of TARGETS) targets.push(await startTarget(name, { backends }))
+  for (const name of names) targets.push(await startTarget(name, { backends: [`127.0.0.1:${origin.port}`] }))
   const workloads = []
-  for (const { name, goal, load } of WORKLOADS) {
+  for (const { key, name, goals, load } of WORKLOADS.filter(({ key }) => keys.includes(key))) {
     for (const target of targets) await drive(target, { ...load, seconds: 1 }) // to warm up
-    const results = await interleave(
+    const of = (results, key) =>
+      Object.fromEntries(names.map((name, i) => [name, results[i].map((result) => result[key])]))
+    const results = await untilClear(
       targets,
       rounds,
       (line) => say(`${name}: ${line}`),
       (target) => drive(target, load),
+      (results) => goalsOf(goals, of(results, 'cpuUs')),
     )
-    const of = (key) =>
-      Object.fromEntries(TARGETS.map((name, i) => [name, results[i].map((result) => result[key])]))
-    workloads.push({ name, goal, rate: of('rate'), cpuUs: of('cpuUs') })
+    workloads.push({ name, goals, rate: of(results, 'rate'), cpuUs: of(results, 'cpuUs') })
+    for (const target of perf ? targets.filter(({ pid }) => pid) : [])
+      await profiled(perf, target, key, () => drive(target, { ...load, seconds: 4 }))
   }
   for (const each of [...targets, origin]) await each.stop()
   return workloads
 }
 
+/** A plane's median ratio to what its goal is about, and the goal; none where one of them was not driven. */
+function goalsOf(goals, cpuUs) {
+  const others = { portable: cpuUs.haproxy && 'haproxy', native: bestOf(cpuUs) }
+  return Object.entries(goals)
+    .filter(([plane]) => cpuUs[plane] && others[plane])
+    .map(([plane, goal]) => ({ value: median(ratios(cpuUs[plane], cpuUs[others[plane]])), goal }))
+}
+
+/** The variant of HAProxy or nginx with the lowest median. */
+function bestOf(cpuUs) {
+  return lowest(
+    PEERS.filter((name) => cpuUs[name]),
+    (name) => cpuUs[name],
+  )
+}
+
 export function report(workloads) {
-  const costs = workloads.map(({ name, cpuUs }) => [name, ...PROXIES.map((proxy) => spread(cpuUs[proxy]))])
-  const paired = workloads.map(({ name, goal, cpuUs: { fairlead, haproxy, nginx } }) => [
+  const head = ['proxy', ...workloads.map(({ name }) => name)]
+  const names = Object.keys(workloads[0].rate)
+  const proxies = names.filter((name) => name !== 'direct')
+  const cells = (name, key, digits) => [
+    label(name),
+    ...workloads.map((each) => spread(each[key][name], digits)),
+  ]
+  const costs = proxies.map((name) => cells(name, 'cpuUs'))
+  const rates = names.map((name) => cells(name, 'rate', 0))
+  const parts = [
+    `Processor time of the proxy for each request, in microseconds: median (lowest – highest).
+
+${table(head, costs)}`,
+    ...ofNative(workloads.filter(({ cpuUs }) => cpuUs.native && bestOf(cpuUs))),
+    ...ofPortable(workloads.filter(({ cpuUs }) => cpuUs.portable && cpuUs.haproxy && cpuUs.nginx)),
+    `Requests a second, the proxy on one processor, wrk and the origin together on the other:
+
+${table(head, rates)}`,
+  ]
+  return `\n${parts.join('\n\n')}`
+}
+
+function ofNative(workloads) {
+  if (workloads.length === 0) return []
+  const rows = workloads.map(({ name, goals, cpuUs }) => {
+    const best = bestOf(cpuUs)
+    return [
+      name,
+      label(best),
+      ratio(cpuUs.native, cpuUs[best]),
+      verdict(median(ratios(cpuUs.native, cpuUs[best])), goals.native),
+      cpuUs[SPLICING] ? ratio(cpuUs.native, cpuUs[SPLICING]) : '',
+      cpuUs.native.length,
+    ]
+  })
+  return [
+    `The native plane's over that of the best variant of HAProxy and nginx in the same round: ${covered(workloads, 'native')}.
+The best is that of ${PEERS.map(label).join(', ')} with the lowest median. Where the ratio was
+within 5 % of its goal, there are 15 rounds.
+
+${table(['request', 'best', 'native over it', 'goal', `over ${label(SPLICING)}`, 'rounds'], rows)}`,
+  ]
+}
+
+function ofPortable(workloads) {
+  if (workloads.length === 0) return []
+  const rows = workloads.map(({ name, goals, cpuUs: { portable, haproxy, nginx } }) => [
     name,
-    ratio(fairlead, haproxy),
-    verdict(median(ratios(fairlead, haproxy)), goal),
-    ratio(fairlead, nginx),
+    ratio(portable, haproxy),
+    verdict(median(ratios(portable, haproxy)), goals.portable),
+    ratio(portable, nginx),
   ])
-  const rates = workloads.map(({ name, rate }) => [name, ...TARGETS.map((target) => spread(rate[target], 0))])
-  const { covers } = interval(workloads[0].cpuUs.fairlead)
-  return `
-Processor time of the proxy for each request, in microseconds: median (lowest – highest).
+  return [
+    `The portable plane's over those of HAProxy and nginx without settings: ${covered(workloads, 'portable')}.
 
-${table(['request', ...PROXIES], costs)}
+${table(['request', 'to HAProxy', 'goal', 'to nginx'], rows)}`,
+  ]
+}
 
-fairlead's over another's in the same round: median [interval that covers ${(covers * 100).toFixed(0)} %]. The goal is for the
-portable plane.
-
-${table(['request', 'to HAProxy', 'goal', 'to nginx'], paired)}
-
-Requests a second, the proxy on one processor, wrk and the origin together on the other:
-
-${table(['request', ...TARGETS], rates)}`
+/** What the brackets of ratios mean. */
+function covered(workloads, plane) {
+  const covers = Math.min(...workloads.map(({ cpuUs }) => interval(cpuUs[plane]).covers))
+  return `median [interval that covers ${Math.floor(covers * 100)} % or more]`
 }
