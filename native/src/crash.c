@@ -40,7 +40,13 @@ static void backtrace_to_stderr(void)
 
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
-	(void)context;
+	const struct sigaction *earlier = &before[signal];
+
+	/* A trap of WebAssembly is mended there, and we stay for the next fault. */
+	if (!mine && earlier->sa_flags & SA_SIGINFO) {
+		earlier->sa_sigaction(signal, info, context);
+		return;
+	}
 	if (mine) {
 		put("fairlead: the native plane crashed: ");
 		put(strsignal(signal));
@@ -49,7 +55,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	}
 	/* Returning runs the instruction again, and the fault goes to whoever is there now; a signal that was sent
 	 * has to be sent again. */
-	sigaction(signal, &before[signal], NULL);
+	sigaction(signal, earlier, NULL);
 	if (info->si_code <= 0)
 		raise(signal);
 }

@@ -465,8 +465,11 @@ static int choose_source(struct flow *flow, int fd, int family)
 
 	if (spec->transparent) {
 		error = address_of_ip(&source, flow->who.family, flow->who.ip, 0);
+		if (!error && source.any.sa_family != family)
+			error = -EAFNOSUPPORT;
 		if (!error)
-			error = option(fd, SOL_IP, IP_TRANSPARENT, 1);
+			error = family == AF_INET6 ? option(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+						   : option(fd, IPPROTO_IP, IP_TRANSPARENT, 1);
 	}
 	if (error || source.length == 0 || source.any.sa_family != family)
 		return error;
@@ -556,8 +559,9 @@ void flow_dial(struct thread *thread, struct flow *flow, const struct told_dial 
 	if (!error && !flow->client.ended && flow->up.held == NULL) {
 		int sipped = relay_sip(thread, flow);
 
-		if (sipped < 0 && sipped != -ENOMEM) {
-			flow_end(thread, flow, REASON_CLIENT_RESET, 1);
+		if (sipped < 0) {
+			/* Without memory what was read is lost. */
+			flow_end(thread, flow, sipped == -ENOMEM ? REASON_PLANE_FAILED : REASON_CLIENT_RESET, 1);
 			return;
 		}
 	}
@@ -607,6 +611,7 @@ static int move(struct thread *thread, struct flow *flow, int up)
 			return 0;
 		break;
 	case RELAY_MORE:
+		thread_tick(thread);
 		thread_ready(thread, flow);
 		return 0;
 	case RELAY_ENDED:

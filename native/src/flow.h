@@ -39,7 +39,7 @@ struct side {
 	uint8_t hung_up; /* the end is in the receive queue, behind what is there */
 	uint8_t ended;   /* the other end has sent its last byte, and we have read it */
 	uint8_t shut;    /* we have sent our last byte */
-	uint8_t urgent;  /* out-of-band data cuts reads short, or an error follows: a short one does not mean "empty" */
+	uint8_t urgent;  /* out-of-band data or an error follows, so that a short read does not mean "empty" */
 	uint8_t watch;   /* what epoll watches; see flow.c */
 	uint8_t tuned;   /* TCP_NODELAY is set */
 };

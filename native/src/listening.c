@@ -153,7 +153,7 @@ static enum taken take(struct thread *thread, struct listener *listener, int mos
 	return TOOK_SOME;
 }
 
-static void unwatch(struct thread *thread, struct listener *listener)
+void listener_unwatch(struct thread *thread, struct listener *listener)
 {
 	if (listener->watched)
 		thread_watch(thread, EPOLL_CTL_DEL, listener->fd, 0, 0, 0);
@@ -162,12 +162,16 @@ static void unwatch(struct thread *thread, struct listener *listener)
 
 void listener_accept(struct thread *thread, struct listener *listener)
 {
-	enum taken taken = take(thread, listener, ACCEPTS);
+	enum taken taken;
 
+	/* An event of the turn in which it was told to close: it is no listener to be paused any more. */
+	if (!listener->watched)
+		return;
+	taken = take(thread, listener, ACCEPTS);
 	if (taken != TOOK_NO_ROOM && taken != TOOK_TROUBLE)
 		return;
 	/* It stays readable, and epoll would tell so all the time. */
-	unwatch(thread, listener);
+	listener_unwatch(thread, listener);
 	listener_pause(thread, listener, taken == TOOK_TROUBLE ? thread->now + TROUBLE_NS : 0);
 }
 
@@ -192,7 +196,7 @@ int listener_close(struct thread *thread, struct listener *listener)
 	struct share *share = listener->share;
 
 	/* Whoever shares the socket goes on taking clients until the last of them closes it. */
-	unwatch(thread, listener);
+	listener_unwatch(thread, listener);
 	if (take(thread, listener, INT32_MAX) == TOOK_NO_ROOM)
 		return 0;
 	listener_free(thread, listener);

@@ -80,7 +80,7 @@ struct row *share_row(struct share *share, uint32_t row);
 /* Takes over a socket that listens. Returns 0 or -errno, the socket closed then. */
 int listener_open(struct thread *thread, struct share *share, uint32_t bind, int fd, int shared);
 
-/* Takes clients: as many as wait and a turn allows. */
+/* Takes clients: as many as wait and a turn allows. None of one that is not watched. */
 void listener_accept(struct thread *thread, struct listener *listener);
 
 /* Has listener_resume called from `again` on, in ns; the listener is not watched. */
@@ -95,5 +95,8 @@ int listener_close(struct thread *thread, struct listener *listener);
 
 /* Watches the listener with a new epoll instance. */
 int listener_watch(struct thread *thread, struct listener *listener);
+
+/* Watches it no more. Twice is fine. */
+void listener_unwatch(struct thread *thread, struct listener *listener);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
@@ -17,6 +18,18 @@ enum {
 	CALM_BYTES = 32 * 1024,
 	CALM_BEFORE_COPY = 8,   /* splices in a row that brought less than that before it is copied again */
 };
+
+/* The functions of the C library are cancellation points: in a process with threads that costs each call two atomic
+ * operations, and nobody cancels these threads. */
+static ssize_t quick_recv(int fd, void *bytes, size_t length)
+{
+	return syscall(SYS_recvfrom, fd, bytes, length, MSG_DONTWAIT, NULL, NULL);
+}
+
+static ssize_t quick_send(int fd, const void *bytes, size_t length, int flags)
+{
+	return syscall(SYS_sendto, fd, bytes, length, flags, NULL, 0);
+}
 
 static void count(double *cell, double by)
 {
@@ -67,7 +80,7 @@ static ssize_t push(struct side *to, const uint8_t *bytes, size_t length, int la
 
 	if (to->tcp)
 		hurry(to);
-	sent = send(to->fd, bytes, length, flags);
+	sent = quick_send(to->fd, bytes, length, flags);
 	return sent < 0 && errno == EINTR ? 0 : sent;
 }
 
@@ -186,7 +199,7 @@ static enum relayed broke(int result)
 static int copy(struct thread *thread, struct flow *flow, struct stream *stream, struct side *from,
 		struct side *to)
 {
-	ssize_t got = recv(from->fd, thread->buffer, RELAY_BUFFER, MSG_DONTWAIT);
+	ssize_t got = quick_recv(from->fd, thread->buffer, RELAY_BUFFER);
 	ssize_t sent;
 
 	if (got < 0 && errno == EINTR)
@@ -309,7 +322,7 @@ enum relayed relay_move(struct thread *thread, struct flow *flow, int up)
 int relay_sip(struct thread *thread, struct flow *flow)
 {
 	struct side *client = &flow->client;
-	ssize_t got = recv(client->fd, thread->buffer, RELAY_BUFFER, MSG_DONTWAIT);
+	ssize_t got = quick_recv(client->fd, thread->buffer, RELAY_BUFFER);
 
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;

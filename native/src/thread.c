@@ -16,7 +16,9 @@
 enum {
 	TIMERS = 256,       /* a turn asks so many */
 	GOING_ON = 256,     /* and lets so many go on */
-	LISTEN_MS = 100,    /* paused listeners are looked at so often */
+	AGAIN_MS = 5,       /* a full ring and paused listeners are looked at so often, */
+	ANEW_MS = 100,      /* and a loop that cannot begin */
+	EVENTS_A_TICK = 8,  /* after so many the time is asked for again */
 	UNHEARD_NS = 1000000, /* how long what is not urgent waits for company */
 	PIPES_MS = 1000,      /* pipes nobody has used for so long are closed */
 	WAKE_KEY = 0,
@@ -28,6 +30,11 @@ static int64_t clock_now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	return time.tv_sec * 1000000000ll + time.tv_nsec;
+}
+
+void thread_tick(struct thread *thread)
+{
+	thread->now = clock_now();
 }
 
 /* --- watching ----------------------------------------------------------------------------------------------- */
@@ -200,8 +207,10 @@ static void tell(struct thread *thread)
 	say_unsaid(thread);
 	if (thread->undone)
 		say_undone(thread);
+	if (!thread->urgent && thread->unheard_at == 0)
+		return;
 	ring_publish(&thread->up);
-	if (!thread->urgent && (thread->unheard_at == 0 || thread->now - thread->unheard_at < UNHEARD_NS))
+	if (!thread->urgent && thread->now - thread->unheard_at < UNHEARD_NS)
 		return;
 	thread->urgent = 0;
 	thread->unheard_at = 0;
@@ -304,6 +313,7 @@ static void drain(struct thread *thread, struct share *share)
 		if (!listener || listener->share != share)
 			continue;
 		unpause(thread, listener);
+		listener_unwatch(thread, listener);
 		listener->again = 0;
 		listener->next = thread->closing;
 		thread->closing = listener;
@@ -334,6 +344,12 @@ static int obey_listen(struct thread *thread, const struct told_listen *told)
 	return 0;
 }
 
+/* Flows have a byte for it, where 0 is that they are not to be ended. */
+static int ends(uint32_t reason)
+{
+	return reason > 0 && reason <= UINT8_MAX;
+}
+
 static int obey_close(struct thread *thread, uint32_t kind, const struct told_close *told)
 {
 	struct share *share = find_share(thread, told->listening);
@@ -344,6 +360,8 @@ static int obey_close(struct thread *thread, uint32_t kind, const struct told_cl
 		drain(thread, share);
 		return 0;
 	}
+	if (!ends(told->reason))
+		return -EINVAL;
 	share->stopping = 1;
 	share->reason = told->reason;
 	flow_doom(thread, share, NO_ROW, told->reason);
@@ -355,7 +373,7 @@ static int obey_drop(struct thread *thread, const struct told_drop *told)
 {
 	struct share *share = find_share(thread, told->listening);
 
-	if (!share || told->row > INT32_MAX)
+	if (!share || told->row > INT32_MAX || !ends(told->reason))
 		return -EINVAL;
 	flow_doom(thread, share, told->row, told->reason);
 	return 0;
@@ -368,7 +386,8 @@ static int obey_answer(struct thread *thread, uint32_t kind, const struct told_f
 
 	if (!flow || !flow->owed)
 		return -EINVAL;
-	if (kind == TOLD_DIAL && (uint64_t)dial->path_bytes + dial->ahead_bytes > bytes - sizeof(*dial))
+	if (kind == TOLD_DIAL && (dial->row > INT32_MAX ||
+				  (uint64_t)dial->path_bytes + dial->ahead_bytes > bytes - sizeof(*dial)))
 		return -EINVAL;
 	flow->who.flow = told->flow;
 	switch (kind) {
@@ -420,6 +439,8 @@ static int obey(struct thread *thread)
 	const struct record *record;
 	int next;
 
+	if (!ring_waiting(&thread->down))
+		return 0;
 	while ((next = ring_next(&thread->down, &record)) > 0)
 		thread_obey(thread, record);
 	ring_release(&thread->down);
@@ -428,6 +449,11 @@ static int obey(struct thread *thread)
 
 /* --- the loop ----------------------------------------------------------------------------------------------- */
 
+static int64_t at_most(int64_t ms, int64_t most)
+{
+	return ms < 0 || ms > most ? most : ms;
+}
+
 /* Ms epoll may wait; -1 is for ever. */
 static int patience(const struct thread *thread)
 {
@@ -435,12 +461,12 @@ static int patience(const struct thread *thread)
 
 	if (thread->ready)
 		return 0;
-	if ((thread->unheard_at || thread->closing) && (ms < 0 || ms > 1))
-		ms = 1;
-	if ((thread->paused || thread->unsaid || thread->undone) && (ms < 0 || ms > LISTEN_MS))
-		ms = LISTEN_MS;
-	if (thread->pipes.kept && (ms < 0 || ms > PIPES_MS))
-		ms = PIPES_MS;
+	if (thread->unheard_at || thread->closing)
+		ms = at_most(ms, 1);
+	if (thread->paused || thread->unsaid || thread->undone)
+		ms = at_most(ms, AGAIN_MS);
+	if (thread->pipes.kept)
+		ms = at_most(ms, PIPES_MS);
 	return ms > INT32_MAX ? INT32_MAX : (int)ms;
 }
 
@@ -456,8 +482,9 @@ static int wait(struct thread *thread, struct epoll_event *events)
 			ms = 0;
 	}
 	count = epoll_wait(thread->epoll, events, THREAD_EVENTS, ms);
-	atomic_store(thread->asleep, 0);
-	thread->now = clock_now();
+	/* Too late it only brings a wake that nobody needs. */
+	atomic_store_explicit(thread->asleep, 0, memory_order_relaxed);
+	thread_tick(thread);
 	return count < 0 ? (errno == EINTR ? 0 : -errno) : count;
 }
 
@@ -526,8 +553,11 @@ static int turn(struct thread *thread)
 
 		if (error)
 			return error;
-		for (int i = 0; i < count; i++)
+		for (int i = 0; i < count; i++) {
 			heed(thread, &events[i]);
+			if (i % EVENTS_A_TICK == EVENTS_A_TICK - 1)
+				thread_tick(thread);
+		}
 		wheel_turn(&thread->wheel, thread_ms(thread), TIMERS, timer_due, thread);
 		go_on(thread);
 		if (thread->closing)
@@ -588,7 +618,7 @@ void *thread_run(void *context)
 		thread_trouble(thread, TROUBLE_LOOP, -error, NULL);
 		tell(thread);
 		while (begin_anew(thread) != 0 && !atomic_load(&thread->quit))
-			pause_ms(LISTEN_MS);
+			pause_ms(ANEW_MS);
 	}
 	return NULL;
 }

@@ -32,7 +32,7 @@ struct thread {
 	int wake; /* eventfd */
 	pthread_t id;
 	_Atomic int quit;
-	int64_t now; /* ns of CLOCK_MONOTONIC, once a turn */
+	int64_t now; /* ns of CLOCK_MONOTONIC; see thread_tick */
 	struct ring up;
 	struct ring down;
 	_Atomic uint32_t *asleep;
@@ -65,6 +65,10 @@ void *thread_run(void *thread);
 
 /* Closes everything; the thread is not running. */
 void thread_destroy(struct thread *thread);
+
+/* Asks for the time. A turn does it after waiting, now and then, and when a flow has moved much: what is noted of a
+ * flow in between is late by what a few events take. */
+void thread_tick(struct thread *thread);
 
 /* Does what a record says. Returns 0, or -EINVAL for one that means nothing; nothing is done then. */
 int thread_obey(struct thread *thread, const struct record *record);

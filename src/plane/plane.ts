@@ -86,7 +86,7 @@ export interface Dial {
     readonly address: Address
     /** 0 is the kernel's own limit. */
     readonly timeoutMs: number
-    /** Written to the backend before the client's first byte. */
+    /** Written to the backend before the client's first byte; at most 255 KiB. */
     readonly ahead?: Uint8Array
     /** Why this backend; comes back in `FlowEnd`. 32 bits. */
     readonly note: number

@@ -26,6 +26,9 @@ export class Memory {
   }
 }
 
+/** The longest record that finds room for sure, wherever the ring stands: half of it. */
+const MOST_TOLD = 256 * 1024
+
 /** What both ends know: where the ring is and how far this end has come. Bytes are counted modulo 2^32. */
 class End {
   readonly memory: Memory
@@ -85,9 +88,10 @@ export class Outbox extends End {
 
   /**
    * Has `write` fill a record's payload of `bytes`; it is called with where that begins, later if there is no room
-   * now. At most 128 KiB.
+   * now. Throws a `RangeError` for more than 255 KiB.
    */
   tell(kind: number, bytes: number, write: (memory: Memory, at: number) => void): void {
+    if (bytes + RECORD > MOST_TOLD) throw new RangeError(`expected at most ${MOST_TOLD} bytes, got ${bytes}`)
     const at = this.#late.length > 0 ? -1 : this.#reserve(kind, bytes)
     if (at >= 0) return write(this.memory, at)
     const own = new Memory((bytes + 7) & ~7)

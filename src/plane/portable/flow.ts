@@ -164,10 +164,11 @@ export class Flow extends Dated implements Pair, Over {
     if (this.state === 'waiting') return this.headed(true)
     const { peer } = side
     if (this.state !== 'relaying' || !peer) return
-    if (peer.eof) return this.end(this.closed)
+    // What the peer has sent before its end may still wait for this side.
+    if (peer.eof && !side.blocked) return this.end(this.closed)
     const now = this.now()
     this.halfEndedAt = now
-    this.closed = side === this.client ? 'client-closed' : 'backend-closed'
+    if (!peer.eof) this.closed = side === this.client ? 'client-closed' : 'backend-closed'
     peer.end()
     const { halfCloseMs } = this.house.spec
     if (halfCloseMs > 0) this.house.deadlines.sooner(this, now + halfCloseMs)
@@ -175,6 +176,7 @@ export class Flow extends Dated implements Pair, Over {
 
   drained(side: Side, now: number): void {
     const source = side.peer
+    if (source?.eof && side.eof) return this.end(this.closed)
     if (!source || source.eof) return
     // A backend that was not read had no chance to be anything but silent.
     if (source === this.backend) source.movedAt = now

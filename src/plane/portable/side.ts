@@ -35,6 +35,8 @@ export class Side extends Socket {
     super(socketOptions(settings))
     this.pair = pair
     this.on('drain', onDrain)
+    // After `end` this comes instead.
+    this.on('finish', onDrain)
     this.on('end', onEnd)
     this.on('error', onError)
   }
