@@ -26,7 +26,7 @@ process.on('message', async () => {
     globalThis.gc()
     await sleep(20)
   }
-  const { heapUsed, external } = process.memoryUsage()
-  process.send({ heap: heapUsed, external, alive: { ...counts } })
+  const { heapUsed, external, rss } = process.memoryUsage()
+  process.send({ heap: heapUsed, external, resident: rss, alive: { ...counts } })
 })
 process.channel.unref()

@@ -106,6 +106,13 @@ static void forget(struct thread *thread, struct flow *flow)
 	thread_share_done(thread, share);
 }
 
+/* No flow in a list is forgotten; whoever takes it off comes here again. */
+static void forget_if_free(struct thread *thread, struct flow *flow)
+{
+	if (flow->state == FLOW_CLOSED && !flow->owed && !flow->unsaid && !flow->ready && !flow->queued)
+		forget(thread, flow);
+}
+
 static void close_all(struct thread *thread, struct flow *flow, int reset)
 {
 	if (spec_of(flow)->measure) {
@@ -228,8 +235,7 @@ int flow_say(struct thread *thread, struct flow *flow)
 	for (uint32_t kind = SAYS_HEADED; kind <= SAYS_ENDED; kind++)
 		if (!say(thread, flow, kind))
 			return 0;
-	if (flow->state == FLOW_CLOSED && !flow->owed && !flow->ready)
-		forget(thread, flow);
+	forget_if_free(thread, flow);
 	return 1;
 }
 
@@ -330,9 +336,11 @@ void flow_refuse(struct thread *thread, struct flow *flow, uint32_t reason)
 	}
 	/* Whoever is turned away at the door has no end. */
 	flow->owed = 0;
+	flow->unsaid = 0;
 	if (flow->state != FLOW_CLOSED)
 		close_all(thread, flow, 0);
-	forget(thread, flow);
+	flow->state = FLOW_CLOSED;
+	forget_if_free(thread, flow);
 }
 
 /* Has epoll watch the client. Edges: what was there before is told too. */

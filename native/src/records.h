@@ -59,6 +59,7 @@ enum {
 enum {
 	TROUBLE_ACCEPT = 1,
 	TROUBLE_LOOP,
+	TROUBLE_LISTEN,
 };
 
 enum { NO_ROW = -1 };

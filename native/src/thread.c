@@ -340,7 +340,7 @@ static int obey_listen(struct thread *thread, const struct told_listen *told)
 		return -EINVAL;
 	error = listener_open(thread, share, told->bind, told->fd, told->shared);
 	if (error)
-		thread_trouble(thread, TROUBLE_LOOP, -error, NULL);
+		thread_trouble(thread, TROUBLE_LISTEN, -error, NULL);
 	return 0;
 }
 
@@ -433,18 +433,19 @@ int thread_obey(struct thread *thread, const struct record *record)
 	}
 }
 
-/* Does all that has been told. 0, or -EIO when the ring cannot be what TypeScript wrote. */
-static int obey(struct thread *thread)
+/* Does all that has been told. A ring that cannot be what TypeScript wrote is a bug, and nobody knows what was said. */
+static void obey(struct thread *thread)
 {
 	const struct record *record;
 	int next;
 
 	if (!ring_waiting(&thread->down))
-		return 0;
+		return;
 	while ((next = ring_next(&thread->down, &record)) > 0)
 		thread_obey(thread, record);
 	ring_release(&thread->down);
-	return next == RING_DAMAGED ? -EIO : 0;
+	if (next == RING_DAMAGED)
+		abort();
 }
 
 /* --- the loop ----------------------------------------------------------------------------------------------- */
@@ -549,10 +550,10 @@ static int turn(struct thread *thread)
 
 	while (!atomic_load_explicit(&thread->quit, memory_order_relaxed)) {
 		int count = wait(thread, events);
-		int error = count < 0 ? count : obey(thread);
 
-		if (error)
-			return error;
+		if (count < 0)
+			return count;
+		obey(thread);
 		for (int i = 0; i < count; i++) {
 			heed(thread, &events[i]);
 			if (i % EVENTS_A_TICK == EVENTS_A_TICK - 1)

@@ -209,6 +209,8 @@ export class NativePlane implements Plane {
     const problem = getSystemErrorName(-i32[(at + TROUBLED.ERROR) >> 2]!)
     if (i32[(at + TROUBLED.WHAT) >> 2] === TROUBLE.LOOP)
       return logger('plane').error(`thread ${thread} failed: ${problem}; it has ended its flows and goes on`)
+    if (i32[(at + TROUBLED.WHAT) >> 2] === TROUBLE.LISTEN)
+      return logger('plane').error(`thread ${thread} cannot take clients of a new listener: ${problem}`)
     const listening = this.#listenings.get(i32[(at + TROUBLED.LISTENING) >> 2]!)
     const text = listening?.addresses[i32[(at + TROUBLED.BIND) >> 2]!] ?? 'a listener that is closing'
     this.#bursts.say(problem, () => `${text}: a client could not be accepted: ${problem}`)

@@ -30,8 +30,8 @@ export const TOLD = {
 
 export const FAMILY = { NONE: 0, UNIX: 1, IPV4: 4, IPV6: 6 } as const
 
-/** Something went wrong with accepting, or with the loop of a thread. */
-export const TROUBLE = { ACCEPT: 1, LOOP: 2 } as const
+/** Something went wrong with accepting, with the loop of a thread, or with a new listener. */
+export const TROUBLE = { ACCEPT: 1, LOOP: 2, LISTEN: 3 } as const
 
 /** Offsets in the payload of everything said about a flow. */
 export const WHO = {
