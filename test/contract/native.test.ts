@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, fstatSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
@@ -137,6 +137,18 @@ t.test('the native plane alone', { skip }, async (t) => {
         await served.listening.drain()
         t.equal(listeners(served.port), 0)
       }
+    },
+  )
+
+  await behaviour(
+    t,
+    'every thread has a descriptor of a unix socket to close, and closes no other',
+    async (t) => {
+      const where = { family: 1, port: 0, bytes: Buffer.from(join(folder(t), 'front')) }
+      const { fds } = theAddon().open(where, 3, { backlog: 10, keepAliveSeconds: 0 })
+      t.teardown(() => fds.forEach((fd) => theAddon().close(fd)))
+      t.equal(new Set(fds).size, 3)
+      t.equal(new Set(fds.map((fd) => fstatSync(fd).ino)).size, 1)
     },
   )
 
