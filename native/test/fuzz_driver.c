@@ -7,6 +7,7 @@
  *
  * An input that breaks something is left at FUZZ_LEFT.
  */
+#include "fuzz_target.h"
 #include "tap.h"
 
 #include <signal.h>
@@ -181,6 +182,10 @@ static void fuzz(time_t seconds)
 	until = clock.tv_sec + seconds;
 	run_new();
 	keep();
+	for (uint32_t i = 0; target.seed && (now.count = target.seed(i, now.bytes, MOST_BYTES)) > 0; i++) {
+		run_new();
+		keep();
+	}
 	while (clock.tv_sec < until) {
 		now = *kept[chance(kept_count)];
 		for (uint32_t changes = 1 + chance(8); changes; changes--)

@@ -10,6 +10,7 @@
  */
 #include "fuzz_target.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,13 +32,8 @@ struct ends {
 	struct ring reader;
 };
 
+int LLVMFuzzerInitialize(int *count, char ***arguments);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count);
-
-static void must(int fact)
-{
-	if (!fact)
-		abort();
-}
 
 static uint32_t take(struct input *input, uint32_t bytes)
 {
@@ -148,6 +144,26 @@ static void records(struct ends *ends, struct input *input, void *state)
 		input->left -= given;
 	}
 	drain(ends, state);
+}
+
+/* libFuzzer reads its first inputs from a folder: FUZZ_SEEDS is where it is to find those of the target. */
+int LLVMFuzzerInitialize(int *count, char ***arguments)
+{
+	const char *folder = getenv("FUZZ_SEEDS");
+	uint8_t bytes[4096];
+	size_t length;
+
+	(void)count;
+	(void)arguments;
+	for (uint32_t i = 0; folder && target.seed && (length = target.seed(i, bytes, sizeof(bytes))) > 0; i++) {
+		char path[4096];
+		FILE *file;
+
+		snprintf(path, sizeof(path), "%s/%s-%u", folder, target.name, i);
+		file = fopen(path, "w");
+		must(file && fwrite(bytes, 1, length, file) == length && fclose(file) == 0);
+	}
+	return 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)

@@ -21,4 +21,4 @@ static void end(void *state)
 	(void)state;
 }
 
-const struct target target = { "touch", begin, touch, end };
+const struct target target = { "touch", begin, touch, end, NULL };

@@ -16,6 +16,9 @@ FLAGS='-std=gnu11 -D_GNU_SOURCE -pthread -g -Wall -Wextra -fno-omit-frame-pointe
 MEMORY='-O1 -fsanitize=address,undefined -fno-sanitize-recover=all'
 THREADS='-O1 -fsanitize=thread'
 PLAIN='-O2'
+# What a thread calls while it is fuzzed is fuzz_world.c's.
+WORLD='-Wl,--wrap=socket,--wrap=bind,--wrap=connect,--wrap=epoll_wait,--wrap=clock_gettime'
+WORLD=$WORLD,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
 if ! command -v "${CC%% *}" >/dev/null; then
 	echo "1..0 # no C compiler (CC is $CC)"
@@ -86,8 +89,10 @@ fuzzed() {
 	elif [ -e "$out/fuzzer.not" ]; then
 		tell "fuzz_$1" "fuzz_$1, our driver" tap env FUZZ_LEFT="$LEFT-$1" "$out/fuzz_$1"
 	else
-		tell "fuzz_$1" "fuzz_$1, libFuzzer" tap "$out/fuzz_$1" -max_total_time="$FUZZ_SECONDS" -max_len=4096 \
-			-artifact_prefix="$LEFT-$1-" -print_final_stats=1 -print_funcs=0 -seed="${SEED:-1}" -verbosity="${VERBOSITY:-0}" ${CORPUS:+"$CORPUS"}
+		mkdir "$out/$1.seeds"
+		tell "fuzz_$1" "fuzz_$1, libFuzzer" tap env FUZZ_SEEDS="$out/$1.seeds" "$out/fuzz_$1" -max_total_time="$FUZZ_SECONDS" -max_len=4096 \
+			-artifact_prefix="$LEFT-$1-" -print_final_stats=1 -print_funcs=0 -seed="${SEED:-1}" -verbosity="${VERBOSITY:-0}" \
+			${CORPUS:+"$CORPUS"} "$out/$1.seeds"
 	fi
 }
 
@@ -103,16 +108,16 @@ tap() {
 	return "$(cat "$out/tapped")"
 }
 
-# The targets of the fuzzer: fuzz_NAME.c and what it needs besides the ring.
+# The targets of the fuzzer: fuzz_NAME.c, further flags, and what it needs besides the ring.
 fuzz_build() {
-	name=$1
-	shift
+	name=$1 more=$2
+	shift 2
 	if [ -e "$out/fuzzer.not" ]; then
 		$CC $FLAGS $MEMORY -c -o "$out/$name.driver.o" fuzz_driver.c 2>"$out/fuzz_$name.said" &&
-			build "fuzz_$name" "$MEMORY -fsanitize-coverage=trace-pc" "$out/$name.driver.o" \
+			build "fuzz_$name" "$MEMORY -fsanitize-coverage=trace-pc $more" "$out/$name.driver.o" \
 				fuzz_ring.c "fuzz_$name.c" ../src/ring.c "$@"
 	else
-		build "fuzz_$name" "$MEMORY -fsanitize=fuzzer" fuzz_ring.c "fuzz_$name.c" ../src/ring.c "$@"
+		build "fuzz_$name" "$MEMORY -fsanitize=fuzzer $more" fuzz_ring.c "fuzz_$name.c" ../src/ring.c "$@"
 	fi
 }
 
@@ -126,7 +131,9 @@ build wheel_test.memory "$MEMORY" wheel_test.c ../src/wheel.c &
 build pipes_test.memory "$MEMORY -Wl,--wrap=malloc,--wrap=pipe2,--wrap=fcntl" pipes_test.c ../src/pipes.c &
 build ring_threads.thread "$THREADS" ring_threads.c ../src/ring.c &
 build ring_threads.plain "$PLAIN" ring_threads.c ../src/ring.c &
-fuzz_build touch &
+fuzz_build touch '' &
+fuzz_build commands "$WORLD" fuzz_world.c ../src/thread.c ../src/plane.c ../src/listening.c ../src/flow.c ../src/relay.c \
+	../src/pipes.c ../src/wheel.c ../src/address.c &
 wait
 
 failed=0 point=0
@@ -137,5 +144,6 @@ run pipes_test memory
 run ring_threads thread
 run ring_threads plain
 fuzzed touch
+fuzzed commands
 echo "1..$point"
 exit $failed
