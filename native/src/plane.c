@@ -5,13 +5,9 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-enum {
-	SIGNALLED_BYTES = 64,
-	SLICE_NS = 100000, /* the shortest there is */
-};
+enum { SIGNALLED_BYTES = 64 };
 
 static void free_thread(struct plane *plane, int index)
 {
@@ -35,27 +31,6 @@ static int add_thread(struct plane *plane, int index, uint8_t *rings, size_t rin
 	if (error)
 		free_thread(plane, index);
 	return error;
-}
-
-/* Asks for short slices of processor time, often (sched_setattr(2), sched_runtime; Linux 6.12). Without, a thread that
- * relays without a pause keeps the one that decides waiting for milliseconds where both share a processor. */
-static void decide_soon(void)
-{
-	struct {
-		uint32_t size;
-		uint32_t policy;
-		uint64_t flags;
-		int32_t nice;
-		uint32_t priority;
-		uint64_t runtime;
-		uint64_t deadline;
-		uint64_t period;
-	} attributes = { .size = sizeof(attributes) };
-
-	if (syscall(SYS_sched_getattr, 0, &attributes, sizeof(attributes), 0) < 0)
-		return;
-	attributes.runtime = SLICE_NS;
-	syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
 int plane_start(struct plane **made, int threads, void *memory, size_t ring, int ceiling,
@@ -85,8 +60,6 @@ int plane_start(struct plane **made, int threads, void *memory, size_t ring, int
 		plane->threads += !error;
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	/* After the threads, which would inherit it. */
-	decide_soon();
 	if (error) {
 		plane_stop(plane);
 		return error;

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 enum {
-	TURN_BYTES = 512 * 1024, /* what a turn moves of one direction; others wait meanwhile */
+	TURN_BYTES = 256 * 1024, /* what a turn moves of one direction; others wait meanwhile */
 	FULL_BEFORE_SPLICE = 2, /* reads in a row that filled the buffer before a flow is spliced */
 	CALM_BYTES = 32 * 1024,
 	CALM_BEFORE_COPY = 8,   /* splices in a row that brought less than that before it is copied again */

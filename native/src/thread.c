@@ -18,7 +18,8 @@ enum {
 	GOING_ON = 256,     /* and lets so many go on */
 	AGAIN_MS = 5,       /* a full ring and paused listeners are looked at so often, */
 	ANEW_MS = 100,      /* and a loop that cannot begin */
-	EVENTS_A_TICK = 8,  /* after so many the time is asked for again */
+	EVENTS_A_TICK = 4,  /* after so many the time is asked for again */
+	LONG_NS = 500000,   /* a turn that lasts longer is looked up from */
 	UNHEARD_NS = 1000000, /* how long what is not urgent waits for company */
 	PIPES_MS = 1000,      /* pipes nobody has used for so long are closed */
 	WAKE_KEY = 0,
@@ -141,24 +142,6 @@ void thread_unsaid(struct thread *thread, struct flow *flow)
 	flow->next_unsaid = NULL;
 	*thread->unsaid_end = flow;
 	thread->unsaid_end = &flow->next_unsaid;
-}
-
-static void go_on(struct thread *thread)
-{
-	struct flow *last = NULL;
-
-	/* Those who become ready by it wait for the next turn: sockets of others come first. */
-	for (int i = 0; i < GOING_ON && thread->ready && thread->ready != last; i++) {
-		struct flow *flow = thread->ready;
-
-		thread->ready = flow->next_ready;
-		if (!thread->ready)
-			thread->ready_end = &thread->ready;
-		flow->ready = 0;
-		flow_go_on(thread, flow);
-		if (!last && flow->ready)
-			last = flow;
-	}
 }
 
 /* --- saying ------------------------------------------------------------------------------------------------- */
@@ -486,6 +469,7 @@ static int wait(struct thread *thread, struct epoll_event *events)
 	/* Too late it only brings a wake that nobody needs. */
 	atomic_store_explicit(thread->asleep, 0, memory_order_relaxed);
 	thread_tick(thread);
+	thread->looked_at = thread->now;
 	return count < 0 ? (errno == EINTR ? 0 : -errno) : count;
 }
 
@@ -512,6 +496,37 @@ static void heed(struct thread *thread, const struct epoll_event *event)
 		rest(thread);
 	} else if (key < thread->listener_room && thread->listeners[key]) {
 		listener_accept(thread, thread->listeners[key]);
+	}
+}
+
+/* A turn with much to move goes on for long: what is waited for is said, and answers are taken, in its midst. */
+static void look_up(struct thread *thread)
+{
+	thread_tick(thread);
+	if (thread->now - thread->looked_at < LONG_NS)
+		return;
+	thread->looked_at = thread->now;
+	obey(thread);
+	tell(thread);
+}
+
+static void go_on(struct thread *thread)
+{
+	struct flow *last = NULL;
+
+	/* Those who become ready by it wait for the next turn: sockets of others come first. */
+	for (int i = 0; i < GOING_ON && thread->ready && thread->ready != last; i++) {
+		struct flow *flow = thread->ready;
+
+		thread->ready = flow->next_ready;
+		if (!thread->ready)
+			thread->ready_end = &thread->ready;
+		flow->ready = 0;
+		flow_go_on(thread, flow);
+		if (i % EVENTS_A_TICK == EVENTS_A_TICK - 1)
+			look_up(thread);
+		if (!last && flow->ready)
+			last = flow;
 	}
 }
 
@@ -557,7 +572,7 @@ static int turn(struct thread *thread)
 		for (int i = 0; i < count; i++) {
 			heed(thread, &events[i]);
 			if (i % EVENTS_A_TICK == EVENTS_A_TICK - 1)
-				thread_tick(thread);
+				look_up(thread);
 		}
 		wheel_turn(&thread->wheel, thread_ms(thread), TIMERS, timer_due, thread);
 		go_on(thread);

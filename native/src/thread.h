@@ -32,6 +32,7 @@ struct thread {
 	int wake; /* eventfd */
 	pthread_t id;
 	_Atomic int quit;
+	int64_t looked_at; /* ns; when what was told was looked at last */
 	int64_t now; /* ns of CLOCK_MONOTONIC; see thread_tick */
 	struct ring up;
 	struct ring down;
