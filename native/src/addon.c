@@ -13,12 +13,30 @@
 
 enum { ARGUMENTS = 6 };
 
+/* What is used of libuv, which is part of Node and keeps these since version 1.19. Its headers are not at hand
+ * everywhere, so handles are opaque. A thread-safe function of Node-API would do the same under a lock: the main thread,
+ * woken at once, then waits for the very thread that has woken it. */
+enum { UV_ASYNC = 1 };
+struct uv_loop_s;
+extern size_t uv_handle_size(int type);
+extern void uv_handle_set_data(void *handle, void *data);
+extern void *uv_handle_get_data(const void *handle);
+extern int uv_async_init(struct uv_loop_s *loop, void *async, void (*called)(void *async));
+extern int uv_async_send(void *async);
+extern void uv_ref(void *handle);
+extern void uv_unref(void *handle);
+extern void uv_close(void *handle, void (*closed)(void *handle));
+
 /* A plane as JavaScript holds it. */
 struct handle {
-	struct plane *plane;
+	struct plane *plane; /* NULL when it has stopped */
 	napi_env env;
-	napi_threadsafe_function wake;
+	napi_ref hear;       /* the function to call */
+	napi_async_context context;
+	napi_async_cleanup_hook_handle cleanup;
+	void *async;         /* of libuv; NULL when it is closed */
 	int listenings;
+	int dropped;         /* JavaScript has let go of it */
 };
 
 static napi_value undefined(napi_env env)
@@ -127,33 +145,102 @@ static void wake(void *context)
 {
 	struct handle *handle = context;
 
-	napi_call_threadsafe_function(handle->wake, NULL, napi_tsfn_nonblocking);
+	uv_async_send(handle->async);
 }
 
-static void stop_plane(void *data)
+/* Runs on the main thread after a wake. */
+static void woken(void *async)
 {
-	struct handle *handle = data;
+	struct handle *handle = uv_handle_get_data(async);
+	napi_env env = handle->env;
+	napi_handle_scope scope;
+	napi_value hear, global, error;
 
+	if (!handle->plane || napi_open_handle_scope(env, &scope) != napi_ok)
+		return;
+	napi_get_reference_value(env, handle->hear, &hear);
+	napi_get_global(env, &global);
+	if (napi_make_callback(env, handle->context, global, hear, 0, NULL, NULL) == napi_pending_exception &&
+	    napi_get_and_clear_last_exception(env, &error) == napi_ok)
+		napi_fatal_exception(env, error);
+	napi_close_handle_scope(env, scope);
+}
+
+static void free_if_done(struct handle *handle)
+{
+	if (handle->dropped && !handle->async)
+		free(handle);
+}
+
+static void closed(void *async)
+{
+	struct handle *handle = uv_handle_get_data(async);
+
+	free(async);
+	handle->async = NULL;
+	/* Only now may the environment go. */
+	napi_remove_async_cleanup_hook(handle->cleanup);
+	free_if_done(handle);
+}
+
+static void stop_plane(struct handle *handle)
+{
 	if (!handle->plane)
 		return;
 	plane_stop(handle->plane);
 	handle->plane = NULL;
-	napi_release_threadsafe_function(handle->wake, napi_tsfn_abort);
+	napi_delete_reference(handle->env, handle->hear);
+	napi_async_destroy(handle->env, handle->context);
+	uv_close(handle->async, closed);
 }
 
-static void free_handle(napi_env env, void *data, void *hint)
+/* The environment ends: a worker is terminated, or the process exits. */
+static void clean_up(napi_async_cleanup_hook_handle hook, void *data)
 {
+	(void)hook;
+	stop_plane(data);
+}
+
+static void drop_handle(napi_env env, void *data, void *hint)
+{
+	struct handle *handle = data;
+
 	(void)env;
 	(void)hint;
-	free(data);
+	handle->dropped = 1;
+	free_if_done(handle);
+}
+
+/* The async handle, the function and the hook. Returns 0 or -errno, nothing left then. */
+static int prepare_waking(napi_env env, struct handle *handle, napi_value hear)
+{
+	struct uv_loop_s *loop;
+	napi_value name;
+
+	handle->async = calloc(1, uv_handle_size(UV_ASYNC));
+	if (!handle->async)
+		return -ENOMEM;
+	if (napi_get_uv_event_loop(env, &loop) != napi_ok || uv_async_init(loop, handle->async, woken) != 0) {
+		free(handle->async);
+		return -EIO;
+	}
+	uv_handle_set_data(handle->async, handle);
+	/* Only an open listener keeps the process. */
+	uv_unref(handle->async);
+	napi_create_string_utf8(env, "fairlead", NAPI_AUTO_LENGTH, &name);
+	napi_async_init(env, NULL, name, &handle->context);
+	napi_create_reference(env, hear, 1, &handle->hear);
+	napi_add_async_cleanup_hook(env, clean_up, handle, &handle->cleanup);
+	return 0;
 }
 
 /* start(threads, memory, ringBytes, ceiling, wake): handle */
 static napi_value start(napi_env env, napi_callback_info info)
 {
-	napi_value values[ARGUMENTS], name, result;
+	napi_value values[ARGUMENTS], result;
 	size_t count = ARGUMENTS, length = 0;
 	int64_t threads, ring, ceiling;
+	napi_valuetype type;
 	struct handle *handle;
 	uint8_t *memory;
 	int error;
@@ -164,27 +251,26 @@ static napi_value start(napi_env env, napi_callback_info info)
 		return misuse(env, "expected numbers of threads, bytes and descriptors");
 	if (threads < 1 || threads > LISTENING_THREADS || !memory || (int64_t)length < 64 + 2 * threads * ring)
 		return misuse(env, "expected 1 to 64 threads and memory for their rings");
+	if (napi_typeof(env, values[4], &type) != napi_ok || type != napi_function)
+		return misuse(env, "expected a function to call");
 	handle = calloc(1, sizeof(*handle));
 	if (!handle)
 		return fault(env, -ENOMEM, "start");
 	handle->env = env;
-	napi_create_string_utf8(env, "fairlead", NAPI_AUTO_LENGTH, &name);
-	if (napi_create_threadsafe_function(env, values[4], NULL, name, 0, 1, NULL, NULL, NULL, NULL,
-					    &handle->wake) != napi_ok) {
-		free(handle);
-		return misuse(env, "expected a function to call");
-	}
-	/* Only an open listener keeps the process. */
-	napi_unref_threadsafe_function(env, handle->wake);
-	error = plane_start(&handle->plane, threads, memory, ring, ceiling, wake, handle);
+	error = prepare_waking(env, handle, values[4]);
 	if (error) {
-		napi_release_threadsafe_function(handle->wake, napi_tsfn_abort);
 		free(handle);
 		return fault(env, error, "start");
 	}
-	/* Hooks run last in, first out: the threads have ended before the function they call is gone. */
-	napi_add_env_cleanup_hook(env, stop_plane, handle);
-	napi_create_external(env, handle, free_handle, NULL, &result);
+	error = plane_start(&handle->plane, threads, memory, ring, ceiling, wake, handle);
+	if (error) {
+		handle->dropped = 1;
+		napi_delete_reference(env, handle->hear);
+		napi_async_destroy(env, handle->context);
+		uv_close(handle->async, closed);
+		return fault(env, error, "start");
+	}
+	napi_create_external(env, handle, drop_handle, NULL, &result);
 	return result;
 }
 
@@ -194,10 +280,8 @@ static napi_value stop(napi_env env, napi_callback_info info)
 	napi_value values[ARGUMENTS];
 	struct handle *handle = arguments(env, info, values);
 
-	if (!handle)
-		return undefined(env);
-	napi_remove_env_cleanup_hook(env, stop_plane, handle);
-	stop_plane(handle);
+	if (handle)
+		stop_plane(handle);
 	return undefined(env);
 }
 
@@ -250,7 +334,7 @@ static napi_value add_listening(napi_env env, napi_callback_info info)
 	if (!listening)
 		return fault(env, -ENOMEM, "listening");
 	if (handle->listenings++ == 0)
-		napi_ref_threadsafe_function(env, handle->wake);
+		uv_ref(handle->async);
 	napi_create_uint32(env, listening->id, &result);
 	return result;
 }
@@ -273,7 +357,7 @@ static napi_value forget(napi_env env, napi_callback_info info)
 		return misuse(env, "expected a plane and a listening of it");
 	plane_forget(handle->plane, listening);
 	if (--handle->listenings == 0)
-		napi_unref_threadsafe_function(env, handle->wake);
+		uv_unref(handle->async);
 	return undefined(env);
 }
 
