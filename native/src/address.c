@@ -22,7 +22,7 @@ int address_of_ip(struct address *address, uint32_t family, const uint8_t *ip, u
 		memcpy(&address->in6.sin6_addr, ip, 16);
 		return 0;
 	}
-	return -EAFNOSUPPORT;
+	return -EINVAL;
 }
 
 int address_of_path(struct address *address, const uint8_t *path, size_t bytes)

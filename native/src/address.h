@@ -18,7 +18,8 @@ struct address {
 	};
 };
 
-/* An address of FAMILY_IPV4 or FAMILY_IPV6 whose bytes are in `ip`. Returns 0, or -EAFNOSUPPORT. */
+/* An address of FAMILY_IPV4 or FAMILY_IPV6 whose bytes are in `ip`. Returns 0, or -EINVAL for
+ * another family. */
 int address_of_ip(struct address *address, uint32_t family, const uint8_t *ip, uint32_t port);
 
 /* A path; one that begins with a zero byte is abstract. Returns 0, or -ENAMETOOLONG when it does not fit. */

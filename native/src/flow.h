@@ -41,7 +41,7 @@ struct side {
 	uint8_t shut;    /* we have sent our last byte */
 	uint8_t urgent;  /* out-of-band data or an error follows, so that a short read does not mean "empty" */
 	uint8_t watch;   /* what epoll watches; see flow.c */
-	uint8_t tuned;   /* TCP_NODELAY is set */
+	uint8_t tuned;   /* writes so far, up to 2: TCP_NODELAY is set then */
 };
 
 /* One direction: bytes read from one side and not taken by the other yet. */

@@ -88,7 +88,8 @@ int listener_open(struct thread *thread, struct share *share, uint32_t bind, int
 	*listener = (struct listener){ .share = share, .bind = bind, .fd = fd, .shared = shared };
 	listener->local.length = sizeof(listener->local.un);
 	getsockname(fd, &listener->local.any, &listener->local.length);
-	listener->fixed = is_fixed(&listener->local);
+	/* A transparent one takes clients that were on their way to others (IP_TRANSPARENT in ip(7)). */
+	listener->fixed = !share->listening->spec.transparent && is_fixed(&listener->local);
 	error = take_key(thread, listener);
 	if (!error)
 		error = listener_watch(thread, listener);

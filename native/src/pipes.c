@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 enum {
-	/* All pipes of a user together may have 64 MiB without privileges (pipe-user-pages-soft in pipe(7)): so much for
-	 * PIPES_MOST of them, and the next ones get 8 KiB. */
+	/* All pipes of a user together may have 64 MiB without privileges (pipe-user-pages-soft in pipe(7)), which is
+	 * PIPES_MOST of one thread. The next ones get 8 KiB, and are of no use. */
 	WANTED_BYTES = 1 << 18,
 	LEAST_BYTES = 1 << 16, /* a smaller one costs more than copying */
 };

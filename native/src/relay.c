@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 enum {
+	SIP_BYTES = 16 * 1024, /* held while a backend is dialled; the rest waits in the kernel */
 	TURN_BYTES = 256 * 1024, /* what a turn moves of one direction; others wait meanwhile */
 	FULL_BEFORE_SPLICE = 2, /* reads in a row that filled the buffer before a flow is spliced */
 	CALM_BYTES = 32 * 1024,
@@ -135,8 +136,10 @@ static int empty_pipe(struct stream *stream)
 	while (length < stream->piped) {
 		ssize_t got = read(stream->pipe->read, held + length, stream->piped - length);
 
-		if (got <= 0)
-			break;
+		if (got <= 0) {
+			free(held);
+			return -EIO; /* The kernel would have lost bytes. */
+		}
 		length += got;
 	}
 	stream->held = held;
@@ -156,8 +159,10 @@ static void give_pipe(struct thread *thread, struct stream *stream)
 /* Splicing is refused by this kind of socket, or for lack of memory: the flow is copied from now on. */
 static int copy_instead(struct thread *thread, struct stream *stream)
 {
-	if (stream->piped > 0 && empty_pipe(stream) < 0)
-		return -ENOMEM;
+	int error = stream->piped > 0 ? empty_pipe(stream) : 0;
+
+	if (error)
+		return error;
 	give_pipe(thread, stream);
 	stream->copies = 1;
 	return 0;
@@ -322,7 +327,7 @@ enum relayed relay_move(struct thread *thread, struct flow *flow, int up)
 int relay_sip(struct thread *thread, struct flow *flow)
 {
 	struct side *client = &flow->client;
-	ssize_t got = quick_recv(client->fd, thread->buffer, RELAY_BUFFER);
+	ssize_t got = quick_recv(client->fd, thread->buffer, SIP_BYTES);
 
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;

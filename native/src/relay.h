@@ -5,7 +5,7 @@
 #include "flow.h"
 
 enum {
-	RELAY_BUFFER = 128 * 1024, /* the most one read can bring, and the most held of one direction */
+	RELAY_BUFFER = 128 * 1024, /* the most one read can bring */
 };
 
 enum relayed {

@@ -20,7 +20,8 @@ enum {
 	ANEW_MS = 100,      /* and a loop that cannot begin */
 	EVENTS_A_TICK = 4,  /* after so many the time is asked for again */
 	LONG_NS = 500000,   /* a turn that lasts longer is looked up from */
-	UNHEARD_NS = 1000000, /* how long what is not urgent waits for company */
+	UNHEARD_NS = 1000000, /* how long what is not urgent waits for company, */
+	URGENT_NS = 250000,   /* and what is, while there is more to do */
 	PIPES_MS = 1000,      /* pipes nobody has used for so long are closed */
 	WAKE_KEY = 0,
 };
@@ -159,7 +160,7 @@ void *thread_say(struct thread *thread, uint32_t kind, uint32_t bytes, int urgen
 	if (!record)
 		return NULL;
 	thread->urgent |= urgent;
-	if (!urgent && thread->unheard_at == 0)
+	if (thread->unheard_at == 0)
 		thread->unheard_at = thread->now;
 	return record->payload;
 }
@@ -185,19 +186,26 @@ static void say_unsaid(struct thread *thread)
 
 static void say_undone(struct thread *thread);
 
+/* Has TypeScript hear what was said. */
+static void call(struct thread *thread)
+{
+	ring_publish(&thread->up);
+	thread->urgent = 0;
+	thread->unheard_at = 0;
+	plane_signal(thread->plane);
+}
+
 static void tell(struct thread *thread)
 {
 	say_unsaid(thread);
 	if (thread->undone)
 		say_undone(thread);
-	if (!thread->urgent && thread->unheard_at == 0)
+	if (thread->unheard_at == 0)
 		return;
+	/* TypeScript may be awake for another reason, and hears it then. */
 	ring_publish(&thread->up);
-	if (!thread->urgent && thread->now - thread->unheard_at < UNHEARD_NS)
-		return;
-	thread->urgent = 0;
-	thread->unheard_at = 0;
-	plane_signal(thread->plane);
+	if (thread->now - thread->unheard_at >= (thread->urgent ? URGENT_NS : UNHEARD_NS))
+		call(thread);
 }
 
 void thread_trouble(struct thread *thread, uint32_t what, int error, const struct listener *listener)
@@ -454,7 +462,7 @@ static int patience(const struct thread *thread)
 	return ms > INT32_MAX ? INT32_MAX : (int)ms;
 }
 
-static int wait(struct thread *thread, struct epoll_event *events)
+static int sleep_until(struct thread *thread, struct epoll_event *events)
 {
 	int ms = patience(thread), count;
 
@@ -468,6 +476,22 @@ static int wait(struct thread *thread, struct epoll_event *events)
 	count = epoll_wait(thread->epoll, events, THREAD_EVENTS, ms);
 	/* Too late it only brings a wake that nobody needs. */
 	atomic_store_explicit(thread->asleep, 0, memory_order_relaxed);
+	return count;
+}
+
+/* What has happened: a number of events, or -errno. */
+static int wait(struct thread *thread, struct epoll_event *events)
+{
+	int count = 0;
+
+	if (thread->urgent) {
+		/* A call costs both threads a change of the processor's mind. Who has come meanwhile shares it. */
+		count = epoll_wait(thread->epoll, events, THREAD_EVENTS, 0);
+		if (count == 0)
+			call(thread);
+	}
+	if (count == 0)
+		count = sleep_until(thread, events);
 	thread_tick(thread);
 	thread->looked_at = thread->now;
 	return count < 0 ? (errno == EINTR ? 0 : -errno) : count;
@@ -523,10 +547,10 @@ static void go_on(struct thread *thread)
 			thread->ready_end = &thread->ready;
 		flow->ready = 0;
 		flow_go_on(thread, flow);
-		if (i % EVENTS_A_TICK == EVENTS_A_TICK - 1)
-			look_up(thread);
 		if (!last && flow->ready)
 			last = flow;
+		if (i % EVENTS_A_TICK == EVENTS_A_TICK - 1)
+			look_up(thread);
 	}
 }
 

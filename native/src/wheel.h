@@ -46,7 +46,7 @@ void wheel_sooner(struct wheel *wheel, struct timer *timer, int64_t due);
 /* Not due any more. Twice is fine. */
 void wheel_clear(struct wheel *wheel, struct timer *timer);
 
-/* Ms until somebody may be due; -1 when nobody is on the wheel. Looks at 16 words at most. */
+/* Ms until somebody may be due; -1 when nobody is on the wheel. Looks at 17 words at most. */
 int64_t wheel_wait(const struct wheel *wheel, int64_t now);
 
 /* Turns the wheel to `now` and calls `due` for at most `most` timers that are, each taken off before. `due` may

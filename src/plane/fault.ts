@@ -13,6 +13,9 @@ const FAULTS = new Map<string, DialFault>([
   ['ENOMEM', 'descriptors'],
   // The limit on watched descriptors (epoll(7), max_user_watches).
   ['ENOSPC', 'descriptors'],
+  // What the configuration asks of our own socket: a mark without the right to, an address of another family.
+  ['EPERM', 'unable'],
+  ['EAFNOSUPPORT', 'unable'],
   // Every local port towards that address is taken.
   ['EADDRNOTAVAIL', 'ports'],
 ])

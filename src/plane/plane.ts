@@ -93,7 +93,10 @@ export interface Dial {
   }
 }
 
-/** Read first: `headed` is called with `atLeast` to `atMost` bytes, or with fewer when the client has ended. */
+/**
+ * Read first: `headed` is called with `atLeast` to `atMost` bytes, or with fewer when the client has ended. `atMost`
+ * is 64 KiB at most.
+ */
 export interface Wait {
   readonly wait: { readonly atLeast: number; readonly atMost: number; readonly ms: number }
 }
@@ -113,8 +116,11 @@ export interface Refuse {
 
 export type Answer = Dial | Wait | Later | Refuse
 
-/** Why a dial failed. `descriptors` and `ports` are our own shortage, not the backend's fault. */
-export type DialFault = 'refused' | 'timeout' | 'unreachable' | 'descriptors' | 'ports' | 'other'
+/**
+ * Why a dial failed. `descriptors` and `ports` are our own shortage, `unable` is what our own socket was asked in vain:
+ * none of these is the backend's fault.
+ */
+export type DialFault = 'refused' | 'timeout' | 'unreachable' | 'descriptors' | 'ports' | 'unable' | 'other'
 
 export interface DialFailure {
   readonly backend: number

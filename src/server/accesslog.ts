@@ -65,7 +65,9 @@ function textLine(end: FlowEnd, { server, balance, backend }: AccessContext, now
   const why = backend ? describeNote(note, balance) : '-'
   const times = [waitedMs, connectMs, firstByteMs, durationMs].map((ms) => tidy(ms) ?? '-').join('/')
   const who = `${endpoint(client.ip, client.port) ?? '-'} ${endpoint(client.localIp, client.localPort) ?? '-'}`
-  return `${localTime(new Date(now))} ${server} ${who} ${backend || '-'} ${why} rx=${rx} tx=${tx} ms=${times} ${reason}${end.paths ? pathsText(end.paths) : ''}\n`
+  const when = localTime(new Date(now))
+  const paths = end.paths ? pathsText(end.paths) : ''
+  return `${when} ${server} ${who} ${backend || '-'} ${why} rx=${rx} tx=${tx} ms=${times} ${reason}${paths}\n`
 }
 
 /** Of a connection that was measured: `client_rtt_ms` and `client_retransmits`. */

@@ -120,7 +120,7 @@ export class Admission implements Desk {
     log.debug(`dial of ${backend.text} failed for ${client.ip}: ${code}`)
     const pending = this.#remember(client)
     pending.last = backend.text
-    const ours = why === 'ports'
+    const ours = why === 'ports' || why === 'unable'
     if (!ours) backend.refused++
     if (!ours) balancer.failed?.(row, ms)
     if (!ours) outliers?.dialFailed(backend, why)
@@ -129,7 +129,7 @@ export class Admission implements Desk {
       return this.#dial(client, backend, how, (endpoint + 1) % backend.endpoints.length, redispatches)
     }
     // Every address of the family was ours to lack, such as IPv6 on a machine that has none.
-    if (ours) return { refuse: this.#refused(why) }
+    if (why === 'ports') return { refuse: this.#refused(why) }
     pending.endpoints = 0
     pending.tried.push(row)
     const answer = pending.tried.length > redispatch ? undefined : this.#decide(client, pending)

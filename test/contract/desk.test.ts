@@ -208,6 +208,21 @@ t.test('our own shortage is not the fault of the backend', async (t) => {
   }
 })
 
+t.test(
+  'what our own socket was asked in vain is no fault of the backend, and the next one is tried',
+  async (t) => {
+    const { plane, dialled, find } = await setUp(['a:1', 'b:1'])
+    const flow = plane.arrive('192.0.2.1')
+    plane.flush()
+    const [first] = dialled()
+    plane.dialResult(flow, 'unable')
+    plane.flush()
+    t.equal(dialled().length, 1)
+    t.not(dialled()[0], first)
+    t.same([find('a:1').refused, find('b:1').refused], [0, 0])
+  },
+)
+
 t.test('an address of a family this machine lacks is passed over, and nobody is blamed', async (t) => {
   const { plane, dialled, endpoints, list, find } = await setUp([])
   endpoints.set(

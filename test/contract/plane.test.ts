@@ -27,6 +27,28 @@ for (const { name, skip, make } of PLANES) {
     const plane = make()
     const before = existsSync('/proc/self/fd') ? descriptors() : 0
 
+    await behaviour(t, 'limits no clock can count to are no limits', async (t) => {
+      const server = await peer('accept', 'read 4', 'expect eof', 'write "PONG"', 'shutdown')
+      const ages = {
+        clientIdleMs: 4e13,
+        backendIdleMs: 1e300,
+        halfCloseMs: Number.MAX_VALUE,
+        keepAliveMs: 4e13,
+      }
+      const served = await serve(plane, to(server.address, { timeoutMs: 2 ** 32 }), ages)
+      const client = await peer(`connect ${served.at}`, 'write "PING"', 'shutdown', 'read 4', 'expect eof')
+      await Promise.all([client.done, server.done, ended(served)])
+      t.match(served.desk.ends[0], { reason: 'client-closed', rx: 4, tx: 4 })
+    })
+
+    await behaviour(t, 'a limit of less than a millisecond is one', async (t) => {
+      const address = await backend(t, (socket) => socket.resume())
+      const served = await serve(plane, to(address), { clientIdleMs: 0.5 })
+      const client = await peer(`connect ${served.at}`, 'expect eof')
+      await Promise.all([client.done, ended(served)])
+      t.match(served.desk.ends[0], { reason: 'client-idle' })
+    })
+
     await behaviour(t, 'a client that half-closes still gets its answer', async (t) => {
       const server = await peer('accept', 'read 4', 'expect eof', 'write "PONG"', 'shutdown')
       const served = await serve(plane, to(server.address, { backend: 3 }))
@@ -566,6 +588,19 @@ for (const { name, skip, make } of PLANES) {
       second.go()
       await second.done
       second.close()
+    })
+
+    await behaviour(t, 'a listening that has stopped drops nobody of the one after it', async (t) => {
+      const stopped = await serve(plane, {})
+      await stopped.listening.stop('shutdown')
+      const server = await peer('accept', 'write "a"', 'read 1', 'write "b"', 'expect eof')
+      const served = await serve(plane, to(server.address))
+      const client = await peer(`connect ${served.at}`, 'read 1', 'hold', 'write "x"', 'read 1', 'shutdown')
+      await until(() => served.listening.rx(0) === 1)
+      stopped.listening.drop(0, 'backend-lost')
+      client.go()
+      await Promise.all([client.done, server.done, ended(served)])
+      t.match(served.desk.ends[0], { reason: 'client-closed', rx: 2, tx: 1 })
     })
 
     await behaviour(t, 'dropping a row ends thousands of flows, each once', async (t) => {

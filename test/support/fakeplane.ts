@@ -36,6 +36,7 @@ const CODES: Record<DialFault, string> = {
   unreachable: 'EHOSTUNREACH',
   descriptors: 'EMFILE',
   ports: 'EADDRNOTAVAIL',
+  unable: 'EPERM',
   other: 'EUNKNOWN',
 }
 

@@ -10,6 +10,7 @@ import type { Answer, Arrival, Desk, Dial, FlowEnd, Listening } from '../plane.t
 import type { ListenSpec, Path, Paths, Refuse, Wait } from '../plane.ts'
 import type { Whereabouts } from './addon.ts'
 import { IpTexts, whereabouts } from './address.ts'
+import { MOST_WORD, wholeMs } from './limits.ts'
 import { ANSWER, DIAL, DIAL_FAILED, ENDED, FAMILY, HEADED, NOT_MEASURED } from './records.ts'
 import { numberOf, REACHED, REASONS, REFUSE, SAYS, TOLD, WAIT, WHO } from './records.ts'
 import type { Memory, Outbox } from './ring.ts'
@@ -117,6 +118,8 @@ export class NativeListening implements Listening {
   }
 
   drop(row: number, reason: Ending): void {
+    // All of them are ending, and the number of this listening is soon another's.
+    if (this.#reason) return
     this.#tellAll(TOLD.DROP, [this.#id, row, numberOf(reason), 0])
   }
 
@@ -265,7 +268,7 @@ export class NativeListening implements Listening {
       address(memory, to, place, flow)
       memory.i32[(to + WAIT.AT_LEAST) >> 2] = atLeast
       memory.i32[(to + WAIT.AT_MOST) >> 2] = atMost
-      memory.i32[(to + WAIT.MS) >> 2] = ms
+      memory.i32[(to + WAIT.MS) >> 2] = wholeMs(ms, MOST_WORD)
     })
   }
 
@@ -288,7 +291,7 @@ export class NativeListening implements Listening {
       address(memory, to, place, flow)
       i32[(to + DIAL.ROW) >> 2] = backend
       i32[(to + DIAL.NOTE) >> 2] = note
-      i32[(to + DIAL.TIMEOUT) >> 2] = timeoutMs
+      i32[(to + DIAL.TIMEOUT) >> 2] = wholeMs(timeoutMs, MOST_WORD)
       i32[(to + DIAL.FAMILY) >> 2] = where.family
       i32[(to + DIAL.PORT) >> 2] = where.port
       i32[(to + DIAL.PATH_BYTES) >> 2] = pathBytes

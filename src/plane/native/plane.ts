@@ -13,9 +13,11 @@ import { descriptorCeiling } from '../../core/descriptors.ts'
 import { UnsupportedError } from '../../core/errors.ts'
 import { logger } from '../../core/log.ts'
 import { openBind } from '../bind.ts'
+import { keepAliveSeconds } from '../keepalive.ts'
 import type { Desk, Listening, ListenSpec, Plane, SocketOptions } from '../plane.ts'
 import type { Addon, Handle, OpenOptions, Spec } from './addon.ts'
 import { whereabouts } from './address.ts'
+import { MOST_OPTION, wholeMs } from './limits.ts'
 import { NativeListening } from './listening.ts'
 import type { Opened } from './listening.ts'
 import { REASONS, SAYS, TOLD, TROUBLE, TROUBLED, WHO } from './records.ts'
@@ -81,7 +83,7 @@ export class NativePlane implements Plane {
     } catch (error) {
       for (const { fds, bind } of opened) {
         for (const fd of fds) this.#addon.close(fd)
-        if (isUnix(bind)) await unlink(bind.path)
+        if (isUnix(bind)) await unlink(bind.path).catch(() => {}) // Gone is gone.
       }
       throw error
     }
@@ -96,11 +98,11 @@ export class NativePlane implements Plane {
   #welcome(spec: ListenSpec, desk: Desk, opened: Opened[]): NativeListening {
     const { threads } = this
     const id = this.#addon.listening(this.#handle, {
-      clientIdleMs: spec.clientIdleMs,
-      backendIdleMs: spec.backendIdleMs,
-      halfCloseMs: spec.halfCloseMs,
-      undecidedMs: spec.undecidedMs,
-      keepAliveSeconds: keepAliveSeconds(spec),
+      clientIdleMs: wholeMs(spec.clientIdleMs),
+      backendIdleMs: wholeMs(spec.backendIdleMs),
+      halfCloseMs: wholeMs(spec.halfCloseMs),
+      undecidedMs: wholeMs(spec.undecidedMs),
+      keepAliveSeconds: keepAliveSeconds(spec.keepAliveMs),
       report: Number(spec.report),
       measure: Number(spec.measure ?? false),
       ...dialOptions(spec.sockets),
@@ -135,7 +137,7 @@ export class NativePlane implements Plane {
   async #open(bind: Address, spec: ListenSpec): Promise<Opened> {
     const options = {
       backlog: spec.backlog,
-      keepAliveSeconds: keepAliveSeconds(spec),
+      keepAliveSeconds: keepAliveSeconds(spec.keepAliveMs),
       ...listenOptions(spec.sockets),
     }
     return openBind(bind, async (where) => {
@@ -221,9 +223,9 @@ export class NativePlane implements Plane {
 function listenOptions(sockets: SocketOptions | undefined): Partial<OpenOptions> {
   if (!sockets) return {}
   return {
-    userTimeoutMs: sockets.userTimeoutMs,
-    deferAcceptSeconds: Math.ceil(sockets.deferAcceptMs / 1000),
-    fastOpen: sockets.fastOpen,
+    userTimeoutMs: wholeMs(sockets.userTimeoutMs, MOST_OPTION),
+    deferAcceptSeconds: Math.min(Math.ceil(sockets.deferAcceptMs / 1000), MOST_OPTION),
+    fastOpen: Math.min(sockets.fastOpen, MOST_OPTION),
     freebind: Number(sockets.freebind),
     transparent: Number(sockets.transparent),
   }
@@ -233,14 +235,9 @@ function listenOptions(sockets: SocketOptions | undefined): Partial<OpenOptions>
 function dialOptions(sockets: SocketOptions | undefined): Partial<Spec> {
   if (!sockets) return {}
   return {
-    userTimeoutMs: sockets.userTimeoutMs,
+    userTimeoutMs: wholeMs(sockets.userTimeoutMs, MOST_OPTION),
     mark: sockets.mark,
     transparent: Number(sockets.transparent),
     source: sockets.source === '' ? undefined : whereabouts({ host: sockets.source, port: 0 }),
   }
-}
-
-/** The kernel counts in seconds, and 0 is not one of them. */
-function keepAliveSeconds({ keepAliveMs }: ListenSpec): number {
-  return keepAliveMs > 0 ? Math.max(1, Math.round(keepAliveMs / 1000)) : 0
 }

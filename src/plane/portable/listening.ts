@@ -6,6 +6,7 @@ import { canonicalIp } from '../../core/ip.ts'
 import { logger } from '../../core/log.ts'
 import type { Ending } from '../../core/reasons.ts'
 import { inSlices } from '../../core/slices.ts'
+import { keepAliveSeconds } from '../keepalive.ts'
 import type { Arrival, Desk, Dial, Listening, ListenSpec, Refuse } from '../plane.ts'
 import type { Deadlines } from './deadlines.ts'
 import { Flow } from './flow.ts'
@@ -46,8 +47,7 @@ export class PortableListening implements Listening, House {
     this.turn = new Turn(desk)
     this.deadlines = deadlines
     this.lookMs = lookMs(spec)
-    // The kernel counts in seconds, and 0 is not one of them.
-    this.keepAliveSeconds = spec.keepAliveMs > 0 ? Math.max(1, Math.round(spec.keepAliveMs / 1000)) : 0
+    this.keepAliveSeconds = keepAliveSeconds(spec.keepAliveMs)
     this.#bursts = new Bursts((message) => logger('plane').error(message), deadlines.clock)
   }
 
