@@ -1,5 +1,6 @@
 #include "flow.h"
 
+#include "option.h"
 #include "relay.h"
 #include "thread.h"
 
@@ -115,10 +116,6 @@ static void forget_if_free(struct thread *thread, struct flow *flow)
 
 static void close_all(struct thread *thread, struct flow *flow, int reset)
 {
-	if (spec_of(flow)->measure) {
-		measure(&flow->client, &flow->client_path);
-		measure(&flow->backend, &flow->backend_path);
-	}
 	close_side(&flow->client, reset);
 	close_side(&flow->backend, reset);
 	relay_release(thread, &flow->up);
@@ -129,6 +126,10 @@ void flow_end(struct thread *thread, struct flow *flow, uint32_t reason, int res
 {
 	if (flow->state == FLOW_CLOSED)
 		return;
+	if (spec_of(flow)->measure) {
+		measure(&flow->client, &flow->client_path);
+		measure(&flow->backend, &flow->backend_path);
+	}
 	close_all(thread, flow, reset);
 	wheel_clear(&thread->wheel, &flow->timer);
 	flow->state = FLOW_CLOSED;
@@ -383,9 +384,8 @@ void flow_wait(struct thread *thread, struct flow *flow, const struct told_wait 
 	flow->most = told->at_most;
 	undecided_at = after(flow->asked_at, spec_of(flow)->undecided_ms);
 	header_at = after(thread->now, told->ms);
-	flow->limit_at = least(undecided_at, header_at);
 	flow->limit = header_at <= undecided_at ? REASON_HEADER_TIMEOUT : REASON_UNDECIDED;
-	look_at(thread, flow, flow->limit_at);
+	look_at(thread, flow, least(undecided_at, header_at));
 	if (watch_client(thread, flow, WATCH_READ) < 0)
 		flow_end(thread, flow, REASON_PLANE_FAILED, 1);
 	else if (flow->client.readable)
@@ -459,11 +459,6 @@ static void dial_failed(struct thread *thread, struct flow *flow, int error)
 	look_at(thread, flow, after(flow->asked_at, spec_of(flow)->undecided_ms));
 }
 
-static int option(int fd, int level, int name, int value)
-{
-	return value && setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
-}
-
 /* Where a connection to a backend comes from, when the configuration says so. */
 static int choose_source(struct flow *flow, int fd, int family)
 {
@@ -476,14 +471,14 @@ static int choose_source(struct flow *flow, int fd, int family)
 		if (!error && source.any.sa_family != family)
 			error = -EAFNOSUPPORT;
 		if (!error)
-			error = family == AF_INET6 ? option(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-						   : option(fd, IPPROTO_IP, IP_TRANSPARENT, 1);
+			error = family == AF_INET6 ? option_set(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+						   : option_set(fd, IPPROTO_IP, IP_TRANSPARENT, 1);
 	}
 	if (error || source.length == 0 || source.any.sa_family != family)
 		return error;
 	/* Without this the kernel picks a port when it binds, before it knows the backend, and 28,000 flows to all
 	 * backends together use up what each backend could have (ip(7)). */
-	option(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+	option_set(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
 	return bind(fd, &source.any, source.length) < 0 ? -errno : 0;
 }
 
@@ -497,17 +492,14 @@ static int open_backend(struct flow *flow, const struct address *address)
 	if (fd < 0)
 		return -errno;
 	if (family != AF_UNIX) {
-		error = option(fd, SOL_SOCKET, SO_MARK, spec->mark);
+		error = option_set_if(fd, SOL_SOCKET, SO_MARK, spec->mark);
 		if (!error)
 			error = choose_source(flow, fd, family);
 		if (!error)
-			error = option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, spec->user_timeout_ms);
+			error = option_set_if(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, spec->user_timeout_ms);
 		/* What the client has sent goes out with the answer to SYN+ACK: a packet less (tcp(7), TCP_QUICKACK). */
-		if (relay_blocked(&flow->up)) {
-			int off = 0;
-
-			setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof(off));
-		}
+		if (relay_blocked(&flow->up))
+			option_set(fd, IPPROTO_TCP, TCP_QUICKACK, 0);
 	}
 	if (!error)
 		return fd;
@@ -553,8 +545,7 @@ void flow_dial(struct thread *thread, struct flow *flow, const struct told_dial 
 		return;
 	flow->state = FLOW_DIALLING;
 	flow->dialled_at = thread->now;
-	flow->limit_at = after(thread->now, told->timeout_ms);
-	look_at(thread, flow, flow->limit_at);
+	look_at(thread, flow, after(thread->now, told->timeout_ms));
 	flow->row_counters = share_row(flow->share, told->row);
 	error = told->family == FAMILY_UNIX ? address_of_path(&address, told->rest, told->path_bytes)
 					    : address_of_ip(&address, told->family, told->ip, told->port);
@@ -685,9 +676,9 @@ static void keep_alive(struct flow *flow)
 	int fd = flow->backend.fd, seconds = spec_of(flow)->keep_alive_s;
 
 	flow->tune_at = INT64_MAX;
-	option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-	option(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
-	option(fd, IPPROTO_TCP, TCP_KEEPINTVL, seconds);
+	option_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	option_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
+	option_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, seconds);
 }
 
 static void plan_keep_alive(struct thread *thread, struct flow *flow)

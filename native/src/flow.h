@@ -72,7 +72,6 @@ struct flow {
 	int64_t accepted_at; /* ns, as all of these */
 	int64_t asked_at;
 	int64_t dialled_at;  /* -1 before */
-	int64_t limit_at;    /* when waiting or dialling is over; INT64_MAX without */
 	int64_t half_at;     /* -1 before one side has ended */
 	int64_t tune_at;     /* when keep-alive is set on the backend; INT64_MAX when it is */
 	int64_t over_at;
@@ -93,7 +92,7 @@ struct flow {
 	uint8_t state;
 	uint8_t reason;
 	uint8_t closed;   /* who ended first, as a reason */
-	uint8_t limit;    /* the reason when limit_at has come */
+	uint8_t limit;    /* the reason when waiting has lasted too long */
 	uint8_t doom;     /* the reason it is to be ended for by the next turn; 0 for none */
 	uint8_t owed;     /* an answer of TypeScript */
 	uint8_t known;    /* TypeScript has answered its arrival with something else than a refusal */

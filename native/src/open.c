@@ -1,20 +1,12 @@
 #include "open.h"
 
+#include "option.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <unistd.h>
-
-static int set(int fd, int level, int name, int value)
-{
-	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
-}
-
-static int set_if(int fd, int level, int name, int value)
-{
-	return value ? set(fd, level, name, value) : 0;
-}
 
 /* What has to be said before bind. */
 static int prepare(int fd, int family, const struct open_options *options, int reuse_port)
@@ -24,17 +16,17 @@ static int prepare(int fd, int family, const struct open_options *options, int r
 	if (family == AF_UNIX)
 		return 0;
 	/* Connections of an earlier listener that linger do not keep the port. */
-	error = set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	error = option_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (!error)
-		error = set_if(fd, SOL_SOCKET, SO_REUSEPORT, reuse_port);
+		error = option_set_if(fd, SOL_SOCKET, SO_REUSEPORT, reuse_port);
 	if (!error && family == AF_INET6)
-		error = set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+		error = option_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
 	if (!error)
-		error = set_if(fd, IPPROTO_IP, IP_FREEBIND, options->freebind);
+		error = option_set_if(fd, IPPROTO_IP, IP_FREEBIND, options->freebind);
 	if (!error)
-		error = set_if(fd, IPPROTO_IP, IP_TRANSPARENT, options->transparent);
+		error = option_set_if(fd, IPPROTO_IP, IP_TRANSPARENT, options->transparent);
 	if (!error && family == AF_INET6)
-		error = set_if(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, options->transparent);
+		error = option_set_if(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, options->transparent);
 	return error;
 }
 
@@ -45,19 +37,19 @@ static int tune(int fd, int family, const struct open_options *options)
 
 	if (family == AF_UNIX)
 		return 0;
-	error = set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	error = option_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	if (!error)
-		error = set_if(fd, SOL_SOCKET, SO_KEEPALIVE, options->keep_alive_s > 0);
+		error = option_set_if(fd, SOL_SOCKET, SO_KEEPALIVE, options->keep_alive_s > 0);
 	if (!error)
-		error = set_if(fd, IPPROTO_TCP, TCP_KEEPIDLE, options->keep_alive_s);
+		error = option_set_if(fd, IPPROTO_TCP, TCP_KEEPIDLE, options->keep_alive_s);
 	if (!error)
-		error = set_if(fd, IPPROTO_TCP, TCP_KEEPINTVL, options->keep_alive_s);
+		error = option_set_if(fd, IPPROTO_TCP, TCP_KEEPINTVL, options->keep_alive_s);
 	if (!error)
-		error = set_if(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, options->user_timeout_ms);
+		error = option_set_if(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, options->user_timeout_ms);
 	if (!error)
-		error = set_if(fd, IPPROTO_TCP, TCP_FASTOPEN, options->fast_open);
+		error = option_set_if(fd, IPPROTO_TCP, TCP_FASTOPEN, options->fast_open);
 	if (!error)
-		error = set_if(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, options->defer_accept_s);
+		error = option_set_if(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, options->defer_accept_s);
 	return error;
 }
 
@@ -123,7 +115,7 @@ int open_listeners(struct address *address, int count, const struct open_options
 			break;
 		fds[opened++] = error;
 		if (opened == 1 && count > 1 && family != AF_UNIX)
-			error = set(fds[0], SOL_SOCKET, SO_REUSEPORT, 1);
+			error = option_set(fds[0], SOL_SOCKET, SO_REUSEPORT, 1);
 	}
 	for (int i = 0; i < opened && error >= 0; i++)
 		error = listen_on(fds[i], family, options, call);

@@ -1,5 +1,6 @@
 #include "relay.h"
 
+#include "option.h"
 #include "thread.h"
 
 #include <errno.h>
@@ -65,10 +66,8 @@ static void read_from(struct thread *thread, struct flow *flow, struct side *fro
  * many a backend is never written to twice. The listener has it set for clients. */
 static void hurry(struct side *to)
 {
-	static const int on = 1;
-
 	if (to->tuned == 1)
-		setsockopt(to->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		option_set(to->fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	if (to->tuned < 2)
 		to->tuned++;
 }

@@ -103,7 +103,7 @@ struct flow *thread_new_flow(struct thread *thread)
 	flow->client.fd = flow->backend.fd = -1;
 	flow->row = NO_ROW;
 	flow->dialled_at = flow->half_at = -1;
-	flow->limit_at = flow->tune_at = INT64_MAX;
+	flow->tune_at = INT64_MAX;
 	flow->connect_ms = flow->first_byte_ms = -1;
 	flow->client_path = flow->backend_path = (struct path){ NOT_MEASURED, NOT_MEASURED };
 	return flow;

@@ -249,7 +249,7 @@ export class NativeListening implements Listening {
     const { i32 } = this.#memory
     const place = { thread, slot: i32[(at + WHO.SLOT) >> 2]!, life: i32[(at + WHO.LIFE) >> 2]! }
     if (!('later' in answer)) return this.#tell(place, flow, answer)
-    this.#outboxes[thread]!.tell(TOLD.LATER, ANSWER.BYTES, (memory, to) => address(memory, to, place, flow))
+    this.#outboxes[thread]!.tell(TOLD.LATER, ANSWER.BYTES, (memory, to) => addressee(memory, to, place, flow))
     const held = { place, ending: false, owed: undefined }
     this.#later.set(flow, held)
     if (this.#reason) this.#giveUp(flow, held, this.#reason)
@@ -260,12 +260,12 @@ export class NativeListening implements Listening {
     const outbox = this.#outboxes[place.thread]!
     if ('refuse' in answer)
       return outbox.tell(TOLD.REFUSE, REFUSE.BYTES, (memory, to) => {
-        address(memory, to, place, flow)
+        addressee(memory, to, place, flow)
         memory.i32[(to + REFUSE.REASON) >> 2] = numberOf(answer.refuse)
       })
     const { atLeast, atMost, ms } = answer.wait
     outbox.tell(TOLD.WAIT, WAIT.BYTES, (memory, to) => {
-      address(memory, to, place, flow)
+      addressee(memory, to, place, flow)
       memory.i32[(to + WAIT.AT_LEAST) >> 2] = atLeast
       memory.i32[(to + WAIT.AT_MOST) >> 2] = atMost
       memory.i32[(to + WAIT.MS) >> 2] = wholeMs(ms, MOST_WORD)
@@ -288,7 +288,7 @@ export class NativeListening implements Listening {
     const outbox = this.#outboxes[place.thread]!
     outbox.tell(TOLD.DIAL, DIAL.BYTES + pathBytes + aheadBytes, (memory, to) => {
       const { i32, u8 } = memory
-      address(memory, to, place, flow)
+      addressee(memory, to, place, flow)
       i32[(to + DIAL.ROW) >> 2] = backend
       i32[(to + DIAL.NOTE) >> 2] = note
       i32[(to + DIAL.TIMEOUT) >> 2] = wholeMs(timeoutMs, MOST_WORD)
@@ -341,7 +341,7 @@ function path(i32: Int32Array, at: number): Path | undefined {
 }
 
 /** The beginning of everything told about a flow. */
-function address({ i32, f64 }: Memory, to: number, { slot, life }: Place, flow: number): void {
+function addressee({ i32, f64 }: Memory, to: number, { slot, life }: Place, flow: number): void {
   i32[(to + ANSWER.SLOT) >> 2] = slot
   i32[(to + ANSWER.LIFE) >> 2] = life
   f64[(to + ANSWER.FLOW) >> 3] = flow
