@@ -141,7 +141,7 @@ static enum taken take(struct thread *thread, struct listener *listener, int mos
 		peer.length = sizeof(peer.un);
 		fd = accept4(listener->fd, &peer.any, &peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
-			flow_arrive(thread, listener, fd, &peer);
+			connection_arrive(thread, listener, fd, &peer);
 			continue;
 		}
 		if (errno == EAGAIN)
@@ -183,7 +183,8 @@ void listener_pause(struct thread *thread, struct listener *listener, int64_t ag
 	thread->paused = listener;
 }
 
-void listener_resume(struct thread *thread, struct listener *listener)
+/* Accepts again when it is time and TypeScript can be told. */
+static void resume(struct thread *thread, struct listener *listener)
 {
 	if (listener->again > thread->now || !thread_can_say(thread, sizeof(struct who)) ||
 	    listener_watch(thread, listener) != 0) {
@@ -192,7 +193,22 @@ void listener_resume(struct thread *thread, struct listener *listener)
 	}
 }
 
-int listener_close(struct thread *thread, struct listener *listener)
+void listeners_resume(struct thread *thread)
+{
+	struct listener *listener = thread->paused;
+
+	thread->paused = NULL;
+	while (listener) {
+		struct listener *next = listener->next;
+
+		resume(thread, listener);
+		listener = next;
+	}
+}
+
+/* Takes who is in the queue, since closing would reset them, and closes. 1 when done, 0 when it has to be called
+ * again because TypeScript must read first. */
+static int close_listener(struct thread *thread, struct listener *listener)
 {
 	struct share *share = listener->share;
 
@@ -202,6 +218,98 @@ int listener_close(struct thread *thread, struct listener *listener)
 		return 0;
 	listener_free(thread, listener);
 	share->listeners--;
-	thread_share_done(thread, share);
+	share_done(thread, share);
 	return 1;
+}
+
+void listeners_close(struct thread *thread)
+{
+	struct listener *listener = thread->closing;
+
+	thread->closing = NULL;
+	while (listener) {
+		struct listener *next = listener->next;
+
+		if (!close_listener(thread, listener)) {
+			listener->next = thread->closing;
+			thread->closing = listener;
+		}
+		listener = next;
+	}
+}
+
+static void unpause(struct thread *thread, const struct listener *listener)
+{
+	for (struct listener **at = &thread->paused; *at; at = &(*at)->next)
+		if (*at == listener) {
+			*at = listener->next;
+			return;
+		}
+}
+
+void listeners_drain(struct thread *thread, struct share *share)
+{
+	share->draining = 1;
+	for (uint32_t key = 1; key < thread->listener_room; key++) {
+		struct listener *listener = thread->listeners[key];
+
+		if (!listener || listener->share != share)
+			continue;
+		unpause(thread, listener);
+		listener_unwatch(thread, listener);
+		listener->again = 0;
+		listener->next = thread->closing;
+		thread->closing = listener;
+	}
+	if (share->listeners == 0)
+		share_done(thread, share);
+}
+
+/* --- what is waited for ------------------------------------------------------------------------------------- */
+
+/* 1 when it was said, 0 when there was no room. */
+static int say_done(struct thread *thread, struct share *share, uint32_t kind)
+{
+	struct said_done *said = thread_say(thread, kind, sizeof(*said), 1);
+
+	if (said)
+		*said = (struct said_done){ .listening = share->listening->id };
+	return said != NULL;
+}
+
+/* Says what is waited for. 0 when there was no room. */
+static int say_share_done(struct thread *thread, struct share *share)
+{
+	if (share->listeners > 0)
+		return 1;
+	if (share->draining && !say_done(thread, share, SAYS_DRAINED))
+		return 0;
+	share->draining = 0;
+	if (!share->stopping || share->count > 0)
+		return 1;
+	/* The main thread frees the listening when it reads this: it is not touched any more. */
+	return say_done(thread, share, SAYS_STOPPED);
+}
+
+void share_done(struct thread *thread, struct share *share)
+{
+	if (share->undone || say_share_done(thread, share))
+		return;
+	share->undone = 1;
+	share->next_undone = thread->undone;
+	thread->undone = share;
+}
+
+void shares_done(struct thread *thread)
+{
+	struct share *share = thread->undone;
+
+	thread->undone = NULL;
+	while (share) {
+		struct share *next = share->next_undone;
+
+		share->undone = 0;
+		share_done(thread, share);
+		share = next;
+	}
 }

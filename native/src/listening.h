@@ -83,15 +83,22 @@ int listener_open(struct thread *thread, struct share *share, uint32_t bind, int
 /* Takes clients: as many as wait and a turn allows. None of one that is not watched. */
 void listener_accept(struct thread *thread, struct listener *listener);
 
-/* Has listener_resume called from `again` on, in ns; the listener is not watched. */
+/* Takes none until `again` (ns) and until TypeScript can be told; the listener is not watched. */
 void listener_pause(struct thread *thread, struct listener *listener, int64_t again);
 
-/* Accepts again when it is time and TypeScript can be told. */
-void listener_resume(struct thread *thread, struct listener *listener);
+/* Lets those that paused go on when it is time. */
+void listeners_resume(struct thread *thread);
 
-/* Takes who is in the queue, since closing would reset them, and closes. 1 when done, 0 when it has to be
- * called again because TypeScript must read first. */
-int listener_close(struct thread *thread, struct listener *listener);
+/* Closes all of the share; who is in their queues is taken first, and SAYS_DRAINED follows. */
+void listeners_drain(struct thread *thread, struct share *share);
+
+/* Goes on with closing, where TypeScript had to read first. */
+void listeners_close(struct thread *thread);
+
+/* Says that a share has no listeners, or no flows any more, if that is waited for; the second one where there was
+ * no room before. */
+void share_done(struct thread *thread, struct share *share);
+void shares_done(struct thread *thread);
 
 /* Watches the listener with a new epoll instance. */
 int listener_watch(struct thread *thread, struct listener *listener);

@@ -33,33 +33,13 @@ static ssize_t quick_send(int fd, const void *bytes, size_t length, int flags)
 	return syscall(SYS_sendto, fd, bytes, length, flags, NULL, 0);
 }
 
-static void count(double *cell, double by)
-{
-	double sum = *cell + by;
-
-	/* TypeScript reads it at any time; relaxed stores of 8 bytes are plain moves that do not tear. */
-	__atomic_store(cell, &sum, __ATOMIC_RELAXED);
-}
-
-static void read_from(struct thread *thread, struct flow *flow, struct side *from, double bytes)
+static void read_from(struct thread *thread, struct connection *connection, struct side *from, double bytes)
 {
 	from->moved_at = thread->now;
-	if (from == &flow->client) {
-		flow->tx += bytes;
-		/* First bytes are counted for a backend when there is one. */
-		if (flow->state == FLOW_RELAYING)
-			count(&flow->row_counters->tx, bytes);
-		return;
-	}
-	flow->rx += bytes;
-	count(&flow->row_counters->rx, bytes);
-	if (flow->first_byte_ms < 0) {
-		flow->first_byte_ms = (double)(thread->now - flow->dialled_at) / 1e6 - flow->connect_ms;
-		if (flow->share->listening->spec.report) {
-			flow->unsaid |= 1 << SAYS_FIRST_BYTE;
-			thread_unsaid(thread, flow);
-		}
-	}
+	if (from == &connection->client)
+		flow_sent(thread, &connection->flow, bytes);
+	else
+		flow_received(thread, &connection->flow, bytes);
 }
 
 /* Nagle's algorithm holds small bytes back while others are on their way, so the first write needs no option and
@@ -200,7 +180,7 @@ static enum relayed broke(int result)
 }
 
 /* One read into the thread's buffer and one write out of it. 1 to go on, 0 to wait, else what is told. */
-static int copy(struct thread *thread, struct flow *flow, struct stream *stream, struct side *from,
+static int copy(struct thread *thread, struct connection *connection, struct stream *stream, struct side *from,
 		struct side *to)
 {
 	ssize_t got = quick_recv(from->fd, thread->buffer, RELAY_BUFFER);
@@ -218,7 +198,7 @@ static int copy(struct thread *thread, struct flow *flow, struct stream *stream,
 		from->ended = 1;
 		return 1;
 	}
-	read_from(thread, flow, from, got);
+	read_from(thread, connection, from, got);
 	if (got < RELAY_BUFFER) {
 		/* A read that did not fill the buffer has emptied the queue: the end is next, if it has come. */
 		if (!from->urgent && from->hung_up)
@@ -245,7 +225,7 @@ static int copy(struct thread *thread, struct flow *flow, struct stream *stream,
 }
 
 /* One splice into a pipe and as many out of it as the other side takes. Like copy. */
-static int pass(struct thread *thread, struct flow *flow, struct stream *stream, struct side *from,
+static int pass(struct thread *thread, struct connection *connection, struct stream *stream, struct side *from,
 		struct side *to)
 {
 	ssize_t got;
@@ -253,7 +233,7 @@ static int pass(struct thread *thread, struct flow *flow, struct stream *stream,
 
 	stream->pipe = pipes_take(&thread->pipes);
 	if (!stream->pipe)
-		return copy(thread, flow, stream, from, to);
+		return copy(thread, connection, stream, from, to);
 	got = splice(from->fd, NULL, stream->pipe->write, NULL, stream->pipe->bytes,
 		     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 	if (got <= 0) {
@@ -266,9 +246,9 @@ static int pass(struct thread *thread, struct flow *flow, struct stream *stream,
 			return -RELAY_FROM_BROKE; /* A socket tells its error once: a read would take it for an end. */
 		/* EAGAIN may mean that the pipe is full as well as that the socket is empty. This pipe was empty,
 		 * but a read says it for sure, and what the end means too. */
-		return copy(thread, flow, stream, from, to);
+		return copy(thread, connection, stream, from, to);
 	}
-	read_from(thread, flow, from, got);
+	read_from(thread, connection, from, got);
 	stream->piped = got;
 	if (to->tcp && to->tuned < 2) {
 		to->tuned = 1;
@@ -286,12 +266,12 @@ static int splices(const struct stream *stream)
 	return stream->full == FULL_BEFORE_SPLICE && !stream->copies;
 }
 
-enum relayed relay_move(struct thread *thread, struct flow *flow, int up)
+enum relayed relay_move(struct thread *thread, struct connection *connection, int up)
 {
-	struct stream *stream = up ? &flow->up : &flow->down;
-	struct side *from = up ? &flow->client : &flow->backend;
-	struct side *to = up ? &flow->backend : &flow->client;
-	double before = flow->rx + flow->tx;
+	struct stream *stream = up ? &connection->up : &connection->down;
+	struct side *from = up ? &connection->client : &connection->backend;
+	struct side *to = up ? &connection->backend : &connection->client;
+	double before = connection->flow.rx + connection->flow.tx;
 
 	for (;;) {
 		int result = 1;
@@ -308,24 +288,25 @@ enum relayed relay_move(struct thread *thread, struct flow *flow, int up)
 			if (result == 0)
 				return RELAY_WAITS;
 			/* Nobody read it while the other side was blocked, so its silence says nothing. */
-			if (from == &flow->backend)
+			if (from == &connection->backend)
 				from->moved_at = thread->now;
 		}
 		if (from->ended)
 			return RELAY_ENDED;
 		if (!from->readable)
 			return RELAY_WAITS;
-		if (flow->rx + flow->tx - before >= TURN_BYTES)
+		if (connection->flow.rx + connection->flow.tx - before >= TURN_BYTES)
 			return RELAY_MORE;
-		result = splices(stream) ? pass(thread, flow, stream, from, to) : copy(thread, flow, stream, from, to);
+		result = splices(stream) ? pass(thread, connection, stream, from, to)
+					 : copy(thread, connection, stream, from, to);
 		if (result < 0)
 			return -result;
 	}
 }
 
-int relay_sip(struct thread *thread, struct flow *flow)
+int relay_sip(struct thread *thread, struct connection *connection)
 {
-	struct side *client = &flow->client;
+	struct side *client = &connection->client;
 	ssize_t got = quick_recv(client->fd, thread->buffer, SIP_BYTES);
 
 	if (got < 0)
@@ -334,8 +315,8 @@ int relay_sip(struct thread *thread, struct flow *flow)
 		client->ended = 1;
 		return 0;
 	}
-	read_from(thread, flow, client, got);
-	return hold(&flow->up, thread->buffer, got);
+	read_from(thread, connection, client, got);
+	return hold(&connection->up, thread->buffer, got);
 }
 
 int relay_ahead(struct stream *stream, const uint8_t *bytes, uint32_t length)

@@ -1,8 +1,8 @@
-/* Moving bytes between the two sockets of a flow. */
+/* Moving bytes between the two sockets of a connection. */
 #ifndef FAIRLEAD_RELAY_H
 #define FAIRLEAD_RELAY_H
 
-#include "flow.h"
+#include "connection.h"
 
 enum {
 	RELAY_BUFFER = 128 * 1024, /* the most one read can bring */
@@ -19,11 +19,11 @@ enum relayed {
 
 /* Moves what there is, a bounded amount. `up` is the direction to the backend. Counts, and notes when either side
  * moved. */
-enum relayed relay_move(struct thread *thread, struct flow *flow, int up);
+enum relayed relay_move(struct thread *thread, struct connection *connection, int up);
 
 /* Reads what a client has sent already into `up.held`; nothing is fine. Returns 0, or -errno when the socket broke
  * or memory is missing. */
-int relay_sip(struct thread *thread, struct flow *flow);
+int relay_sip(struct thread *thread, struct connection *connection);
 
 /* Puts `bytes` in front of what is held. Returns 0 or -ENOMEM. */
 int relay_ahead(struct stream *stream, const uint8_t *bytes, uint32_t length);

@@ -1,6 +1,7 @@
 #include "thread.h"
 
 #include "crash.h"
+#include "obey.h"
 #include "plane.h"
 #include "records.h"
 #include "relay.h"
@@ -65,64 +66,11 @@ static int open_epoll(struct thread *thread)
 
 /* --- flows -------------------------------------------------------------------------------------------------- */
 
-static int more_flows(struct thread *thread)
+struct flow *thread_flow(struct thread *thread, uint32_t slot, uint32_t life)
 {
-	struct flow *block;
+	struct flow *flow = slab_at(&thread->connections, slot);
 
-	if (thread->slots == THREAD_FLOW_BLOCK * THREAD_FLOW_BLOCKS)
-		return -ENOMEM;
-	block = calloc(THREAD_FLOW_BLOCK, sizeof(*block));
-	if (!block)
-		return -ENOMEM;
-	thread->blocks[thread->slots / THREAD_FLOW_BLOCK] = block;
-	for (int i = THREAD_FLOW_BLOCK - 1; i >= 0; i--) {
-		block[i].who.slot = thread->slots + i;
-		block[i].next = thread->free;
-		thread->free = &block[i];
-	}
-	thread->slots += THREAD_FLOW_BLOCK;
-	return 0;
-}
-
-struct flow *thread_new_flow(struct thread *thread)
-{
-	struct flow *flow;
-	uint32_t slot;
-
-	if (!thread->free && more_flows(thread) < 0)
-		return NULL;
-	flow = thread->free;
-	thread->free = flow->next;
-	slot = flow->who.slot;
-	memset(flow, 0, sizeof(*flow));
-	/* 0 is the life of what is no flow. */
-	if (++thread->lives == 0)
-		thread->lives = 1;
-	flow->who.slot = slot;
-	flow->who.life = thread->lives;
-	flow->client.fd = flow->backend.fd = -1;
-	flow->row = NO_ROW;
-	flow->dialled_at = flow->half_at = -1;
-	flow->tune_at = INT64_MAX;
-	flow->connect_ms = flow->first_byte_ms = -1;
-	flow->client_path = flow->backend_path = (struct path){ NOT_MEASURED, NOT_MEASURED };
-	return flow;
-}
-
-void thread_free_flow(struct thread *thread, struct flow *flow)
-{
-	flow->next = thread->free;
-	thread->free = flow;
-}
-
-static struct flow *find_flow(struct thread *thread, uint32_t slot, uint32_t life)
-{
-	struct flow *flow;
-
-	if (slot >= thread->slots)
-		return NULL;
-	flow = &thread->blocks[slot / THREAD_FLOW_BLOCK][slot % THREAD_FLOW_BLOCK];
-	return flow->state != FLOW_FREE && flow->who.life == life ? flow : NULL;
+	return flow && flow->state != FLOW_FREE && flow->who.life == life ? flow : NULL;
 }
 
 void thread_ready(struct thread *thread, struct flow *flow)
@@ -184,8 +132,6 @@ static void say_unsaid(struct thread *thread)
 	}
 }
 
-static void say_undone(struct thread *thread);
-
 /* Has TypeScript hear what was said. */
 static void call(struct thread *thread)
 {
@@ -199,7 +145,7 @@ static void tell(struct thread *thread)
 {
 	say_unsaid(thread);
 	if (thread->undone)
-		say_undone(thread);
+		shares_done(thread);
 	if (thread->unheard_at == 0)
 		return;
 	/* TypeScript may be awake for another reason, and hears it then. */
@@ -221,209 +167,6 @@ void thread_trouble(struct thread *thread, uint32_t what, int error, const struc
 	}
 }
 
-/* --- closing ------------------------------------------------------------------------------------------------ */
-
-/* 1 when it was said, 0 when there was no room. */
-static int say_done(struct thread *thread, struct share *share, uint32_t kind)
-{
-	struct said_done *said = thread_say(thread, kind, sizeof(*said), 1);
-
-	if (said)
-		*said = (struct said_done){ .listening = share->listening->id };
-	return said != NULL;
-}
-
-/* Says what is waited for. 0 when there was no room. */
-static int say_share_done(struct thread *thread, struct share *share)
-{
-	if (share->listeners > 0)
-		return 1;
-	if (share->draining && !say_done(thread, share, SAYS_DRAINED))
-		return 0;
-	share->draining = 0;
-	if (!share->stopping || share->count > 0)
-		return 1;
-	/* The main thread frees the listening when it reads this: it is not touched any more. */
-	return say_done(thread, share, SAYS_STOPPED);
-}
-
-void thread_share_done(struct thread *thread, struct share *share)
-{
-	if (share->undone || say_share_done(thread, share))
-		return;
-	share->undone = 1;
-	share->next_undone = thread->undone;
-	thread->undone = share;
-}
-
-static void say_undone(struct thread *thread)
-{
-	struct share *share = thread->undone;
-
-	thread->undone = NULL;
-	while (share) {
-		struct share *next = share->next_undone;
-
-		share->undone = 0;
-		thread_share_done(thread, share);
-		share = next;
-	}
-}
-
-static void close_listeners(struct thread *thread)
-{
-	struct listener *listener = thread->closing;
-
-	thread->closing = NULL;
-	while (listener) {
-		struct listener *next = listener->next;
-
-		if (!listener_close(thread, listener)) {
-			listener->next = thread->closing;
-			thread->closing = listener;
-		}
-		listener = next;
-	}
-}
-
-static void unpause(struct thread *thread, const struct listener *listener)
-{
-	for (struct listener **at = &thread->paused; *at; at = &(*at)->next)
-		if (*at == listener) {
-			*at = listener->next;
-			return;
-		}
-}
-
-static void drain(struct thread *thread, struct share *share)
-{
-	share->draining = 1;
-	for (uint32_t key = 1; key < thread->listener_room; key++) {
-		struct listener *listener = thread->listeners[key];
-
-		if (!listener || listener->share != share)
-			continue;
-		unpause(thread, listener);
-		listener_unwatch(thread, listener);
-		listener->again = 0;
-		listener->next = thread->closing;
-		thread->closing = listener;
-	}
-	if (share->listeners == 0)
-		thread_share_done(thread, share);
-}
-
-/* --- obeying ------------------------------------------------------------------------------------------------ */
-
-static struct share *find_share(struct thread *thread, uint32_t listening)
-{
-	struct listening *found = plane_find(thread->plane, listening);
-
-	return found ? &found->shares[thread->index] : NULL;
-}
-
-static int obey_listen(struct thread *thread, const struct told_listen *told)
-{
-	struct share *share = find_share(thread, told->listening);
-	int error;
-
-	if (!share)
-		return -EINVAL;
-	error = listener_open(thread, share, told->bind, told->fd, told->shared);
-	if (error)
-		thread_trouble(thread, TROUBLE_LISTEN, -error, NULL);
-	return 0;
-}
-
-/* Flows have a byte for it, where 0 is that they are not to be ended. */
-static int ends(uint32_t reason)
-{
-	return reason > 0 && reason <= UINT8_MAX;
-}
-
-static int obey_close(struct thread *thread, uint32_t kind, const struct told_close *told)
-{
-	struct share *share = find_share(thread, told->listening);
-
-	if (!share)
-		return -EINVAL;
-	if (kind == TOLD_DRAIN) {
-		drain(thread, share);
-		return 0;
-	}
-	if (!ends(told->reason))
-		return -EINVAL;
-	share->stopping = 1;
-	share->reason = told->reason;
-	flow_doom(thread, share, NO_ROW, told->reason);
-	thread_share_done(thread, share);
-	return 0;
-}
-
-static int obey_drop(struct thread *thread, const struct told_drop *told)
-{
-	struct share *share = find_share(thread, told->listening);
-
-	if (!share || told->row > INT32_MAX || !ends(told->reason))
-		return -EINVAL;
-	flow_doom(thread, share, told->row, told->reason);
-	return 0;
-}
-
-static int obey_answer(struct thread *thread, uint32_t kind, const struct told_flow *told, uint32_t bytes)
-{
-	struct flow *flow = find_flow(thread, told->slot, told->life);
-	const struct told_dial *dial = (const struct told_dial *)told;
-
-	if (!flow || !flow->owed)
-		return -EINVAL;
-	if (kind == TOLD_DIAL && (dial->row > INT32_MAX ||
-				  (uint64_t)dial->path_bytes + dial->ahead_bytes > bytes - sizeof(*dial)))
-		return -EINVAL;
-	flow->who.flow = told->flow;
-	switch (kind) {
-	case TOLD_DIAL:
-		flow_dial(thread, flow, dial);
-		break;
-	case TOLD_WAIT:
-		flow_wait(thread, flow, (const struct told_wait *)told);
-		break;
-	case TOLD_LATER:
-		flow_later(thread, flow);
-		break;
-	case TOLD_REFUSE:
-		flow_refuse(thread, flow, ((const struct told_refuse *)told)->reason);
-		break;
-	}
-	return 0;
-}
-
-int thread_obey(struct thread *thread, const struct record *record)
-{
-	static const uint32_t least[] = {
-		[TOLD_LISTEN] = sizeof(struct told_listen), [TOLD_DIAL] = sizeof(struct told_dial),
-		[TOLD_WAIT] = sizeof(struct told_wait),	    [TOLD_LATER] = sizeof(struct told_flow),
-		[TOLD_REFUSE] = sizeof(struct told_refuse), [TOLD_DROP] = sizeof(struct told_drop),
-		[TOLD_DRAIN] = sizeof(struct told_close),   [TOLD_STOP] = sizeof(struct told_close),
-	};
-	uint32_t kind = record->kind, bytes = record->bytes - sizeof(*record);
-	const void *told = record->payload;
-
-	if (kind < TOLD_LISTEN || kind > TOLD_STOP || bytes < least[kind])
-		return -EINVAL;
-	switch (kind) {
-	case TOLD_LISTEN:
-		return obey_listen(thread, told);
-	case TOLD_DROP:
-		return obey_drop(thread, told);
-	case TOLD_DRAIN:
-	case TOLD_STOP:
-		return obey_close(thread, kind, told);
-	default:
-		return obey_answer(thread, kind, told, bytes);
-	}
-}
-
 /* Does all that has been told. A ring that cannot be what TypeScript wrote is a bug, and nobody knows what was said. */
 static void obey(struct thread *thread)
 {
@@ -433,7 +176,7 @@ static void obey(struct thread *thread)
 	if (!ring_waiting(&thread->down))
 		return;
 	while ((next = ring_next(&thread->down, &record)) > 0)
-		thread_obey(thread, record);
+		obey_record(thread, record);
 	ring_release(&thread->down);
 	if (next == RING_DAMAGED)
 		abort();
@@ -512,10 +255,10 @@ static void heed(struct thread *thread, const struct epoll_event *event)
 
 	if (life) {
 		/* Earlier events of this batch may have ended it, and its place may be another's. */
-		struct flow *flow = find_flow(thread, key >> 1, life);
+		struct flow *flow = thread_flow(thread, key >> 1, life);
 
 		if (flow)
-			flow_event(thread, flow, key & 1, event->events);
+			connection_event(thread, (struct connection *)flow, key & 1, event->events);
 	} else if (key == WAKE_KEY) {
 		rest(thread);
 	} else if (key < thread->listener_room && thread->listeners[key]) {
@@ -559,19 +302,6 @@ static void timer_due(void *context, struct timer *timer)
 	flow_due(context, (struct flow *)timer);
 }
 
-static void resume_listeners(struct thread *thread)
-{
-	struct listener *listener = thread->paused;
-
-	thread->paused = NULL;
-	while (listener) {
-		struct listener *next = listener->next;
-
-		listener_resume(thread, listener);
-		listener = next;
-	}
-}
-
 static void trim_pipes(struct thread *thread)
 {
 	if (thread->pipes_taken != thread->pipes.taken) {
@@ -601,9 +331,9 @@ static int turn(struct thread *thread)
 		wheel_turn(&thread->wheel, thread_ms(thread), TIMERS, timer_due, thread);
 		go_on(thread);
 		if (thread->closing)
-			close_listeners(thread);
+			listeners_close(thread);
 		if (thread->paused)
-			resume_listeners(thread);
+			listeners_resume(thread);
 		if (thread->pipes.kept)
 			trim_pipes(thread);
 		tell(thread);
@@ -615,8 +345,8 @@ static int turn(struct thread *thread)
  * answer end when it comes. */
 static void fail(struct thread *thread)
 {
-	for (uint32_t slot = 0; slot < thread->slots; slot++) {
-		struct flow *flow = &thread->blocks[slot / THREAD_FLOW_BLOCK][slot % THREAD_FLOW_BLOCK];
+	for (uint32_t slot = 0; slot < thread->connections.slots; slot++) {
+		struct flow *flow = slab_at(&thread->connections, slot);
 
 		if (flow->state != FLOW_FREE)
 			flow_end(thread, flow, REASON_PLANE_FAILED, 1);
@@ -670,6 +400,7 @@ int thread_init(struct thread *thread, struct plane *plane, int index, void *up,
 	int error;
 
 	*thread = (struct thread){ .plane = plane, .index = index, .epoll = -1, .wake = -1 };
+	thread->connections.size = sizeof(struct connection);
 	thread->ready_end = &thread->ready;
 	thread->unsaid_end = &thread->unsaid;
 	thread->now = clock_now();
@@ -689,24 +420,15 @@ int thread_init(struct thread *thread, struct plane *plane, int index, void *up,
 	return error;
 }
 
-static void close_flow(struct thread *thread, struct flow *flow)
-{
-	if (flow->state == FLOW_FREE)
-		return;
-	if (flow->client.fd >= 0)
-		close(flow->client.fd);
-	if (flow->backend.fd >= 0)
-		close(flow->backend.fd);
-	relay_release(thread, &flow->up);
-	relay_release(thread, &flow->down);
-}
-
 void thread_destroy(struct thread *thread)
 {
-	for (uint32_t slot = 0; slot < thread->slots; slot++)
-		close_flow(thread, &thread->blocks[slot / THREAD_FLOW_BLOCK][slot % THREAD_FLOW_BLOCK]);
-	for (uint32_t block = 0; block < thread->slots / THREAD_FLOW_BLOCK; block++)
-		free(thread->blocks[block]);
+	for (uint32_t slot = 0; slot < thread->connections.slots; slot++) {
+		struct flow *flow = slab_at(&thread->connections, slot);
+
+		if (flow->state != FLOW_FREE)
+			flow->kind->close(thread, flow, 0);
+	}
+	slab_free(&thread->connections);
 	for (uint32_t key = 1; key < thread->listener_room; key++)
 		if (thread->listeners[key]) {
 			close(thread->listeners[key]->fd);

@@ -7,10 +7,11 @@
 #ifndef FAIRLEAD_THREAD_H
 #define FAIRLEAD_THREAD_H
 
-#include "flow.h"
+#include "connection.h"
 #include "listening.h"
 #include "pipes.h"
 #include "ring.h"
+#include "slab.h"
 #include "wheel.h"
 
 #include <pthread.h>
@@ -18,8 +19,6 @@
 
 enum {
 	THREAD_EVENTS = 256,
-	THREAD_FLOW_BLOCK = 256, /* flows are allocated so many at a time */
-	THREAD_FLOW_BLOCKS = 4096,
 	RING_ASLEEP = 68, /* in the memory of the ring down: 1 while the thread wants to be woken */
 };
 
@@ -44,10 +43,8 @@ struct thread {
 	int64_t pipes_at;     /* ns; when somebody was last seen to use one */
 	unsigned pipes_taken; /* by then */
 	uint8_t *buffer; /* RELAY_BUFFER bytes, for what is read and written at once */
-	struct flow *blocks[THREAD_FLOW_BLOCKS];
-	uint32_t slots; /* flows there is memory for */
+	struct slab connections;
 	uint32_t lives; /* flows that began */
-	struct flow *free;
 	struct flow *ready, **ready_end;
 	struct flow *unsaid, **unsaid_end;
 	struct listener **listeners;
@@ -71,9 +68,6 @@ void thread_destroy(struct thread *thread);
  * flow in between is late by what a few events take. */
 void thread_tick(struct thread *thread);
 
-/* Does what a record says. Returns 0, or -EINVAL for one that means nothing; nothing is done then. */
-int thread_obey(struct thread *thread, const struct record *record);
-
 /* Room to say something; NULL when TypeScript has to read first. `urgent`: an answer is waited for. */
 void *thread_say(struct thread *thread, uint32_t kind, uint32_t bytes, int urgent);
 
@@ -83,12 +77,8 @@ int thread_can_say(struct thread *thread, uint32_t bytes);
 /* Says what went wrong; without room it is not said. */
 void thread_trouble(struct thread *thread, uint32_t what, int error, const struct listener *listener);
 
-/* Says that a share has no listeners, or no flows any more, if that is waited for. */
-void thread_share_done(struct thread *thread, struct share *share);
-
-/* Flows by slot. */
-struct flow *thread_new_flow(struct thread *thread);
-void thread_free_flow(struct thread *thread, struct flow *flow);
+/* The flow that lives in a slot; NULL when it is another's or nobody's. */
+struct flow *thread_flow(struct thread *thread, uint32_t slot, uint32_t life);
 
 /* Has flow_go_on called in the next turn. */
 void thread_ready(struct thread *thread, struct flow *flow);

@@ -105,9 +105,7 @@ static struct entry *entry_of(struct fuzzed *fuzzed, uint32_t life)
 
 static struct flow *flow_at(struct fuzzed *fuzzed, uint32_t slot)
 {
-	if (slot >= fuzzed->thread.slots)
-		return NULL;
-	return &fuzzed->thread.blocks[slot / THREAD_FLOW_BLOCK][slot % THREAD_FLOW_BLOCK];
+	return slab_at(&fuzzed->thread.connections, slot);
 }
 
 static void pay_back(struct entry *entry, uint32_t row)
@@ -414,7 +412,7 @@ static void told(struct fuzzed *fuzzed, uint32_t kind, const void *payload, size
 }
 
 /* Short times and none, everything measured and nothing: each listening has another mixture. */
-static struct spec spec_of(uint32_t id)
+static struct spec spec_numbered(uint32_t id)
 {
 	int64_t limit = id % 2 ? 0 : 1000;
 	struct spec spec = { .client_idle_ms = limit, .backend_idle_ms = 2 * limit, .half_close_ms = limit,
@@ -428,7 +426,7 @@ static struct spec spec_of(uint32_t id)
 
 static void add_listening(struct fuzzed *fuzzed, uint32_t id)
 {
-	struct spec spec = spec_of(id);
+	struct spec spec = spec_numbered(id);
 	struct listening *listening = plane_listening(&fuzzed->plane, &spec);
 	struct told_listen where = { .listening = id, .bind = id, .fd = id % 2, .shared = id % 2 };
 
@@ -474,7 +472,7 @@ static void finish(struct fuzzed *fuzzed)
 		must(turns < PATIENCE);
 		world_turn(0);
 		hear(fuzzed);
-		for (uint32_t slot = 0; slot < fuzzed->thread.slots; slot++) {
+		for (uint32_t slot = 0; slot < fuzzed->thread.connections.slots; slot++) {
 			struct told_refuse refuse = { .flow = { .slot = slot }, .reason = 14 };
 
 			if (flow_at(fuzzed, slot)->owed && flow_at(fuzzed, slot)->state != FLOW_FREE)

@@ -1,5 +1,7 @@
 #include "fuzz_world.h"
 
+#include "../src/obey.h"
+
 #include "fuzz_target.h"
 
 #include <errno.h>
@@ -294,7 +296,7 @@ int world_obey(const struct record *record)
 	int result;
 
 	running = 1;
-	result = thread_obey(thread, record);
+	result = obey_record(thread, record);
 	running = 0;
 	return result;
 }

@@ -28,7 +28,7 @@ int world_listener(int is_unix);
 /* Connects to a listener, or does not: there are enough. */
 void world_client(int listener);
 
-/* thread_obey, with the failures that were asked for. */
+/* obey_record, with the failures that were asked for. */
 int world_obey(const struct record *record);
 
 /* Lets the thread turn once, `ms` after its last turn, and backends accept. */
