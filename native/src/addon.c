@@ -361,7 +361,7 @@ static napi_value forget(napi_env env, napi_callback_info info)
 	return undefined(env);
 }
 
-/* rows(plane, id, thread, block, counters): Float64Array of four numbers a row, kept by the caller until forget */
+/* rows(plane, id, thread, block, counters): Float64Array of eight numbers a row, kept by the caller until forget */
 static napi_value give_rows(napi_env env, napi_callback_info info)
 {
 	napi_value values[ARGUMENTS];

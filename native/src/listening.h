@@ -37,7 +37,9 @@ struct row {
 	double rx;
 	double tx;
 	double connects;
-	double unused;
+	double requests; /* datagrams */
+	double responses;
+	double unused[3]; /* a row is a cache line */
 };
 
 /* One thread's part of a listening. */

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-enum { RECORDS_VERSION = 1 };
+enum { RECORDS_VERSION = 2 };
 
 /* Kinds of what a thread says. */
 enum {
@@ -18,6 +18,7 @@ enum {
 	SAYS_DRAINED,
 	SAYS_STOPPED,
 	SAYS_TROUBLE,
+	SAYS_GLIMPSED, /* to be heard before the end of its session */
 };
 
 /* Kinds of what a thread is told. */
@@ -92,7 +93,7 @@ struct said_dial_failed {
 	uint32_t row;
 	uint32_t note;
 	int32_t error; /* errno */
-	uint32_t unused;
+	uint32_t lost; /* it had been reached: a session has to move */
 	double ms;
 };
 
@@ -102,6 +103,14 @@ struct said_reached {
 	uint32_t row;
 	uint32_t unused;
 	double ms;
+};
+
+/* The beginning of a datagram of the backend. */
+struct said_glimpsed {
+	struct who who;
+	uint32_t row;
+	uint32_t length;
+	uint8_t bytes[];
 };
 
 /* What the kernel knows of one connection (TCP_INFO); NOT_MEASURED without one. */
@@ -126,6 +135,8 @@ struct said_ended {
 	double duration_ms;
 	struct path client;
 	struct path backend;
+	double requests; /* datagrams; 0 of a connection */
+	double responses;
 };
 
 /* For SAYS_DRAINED and SAYS_STOPPED. */

@@ -41,6 +41,50 @@ export interface ListenSpec {
   /** `FlowEnd.paths` is wanted, where the plane can ask the kernel. */
   readonly measure?: boolean
   readonly sockets?: SocketOptions
+  /** Clients send datagrams: flows are sessions, and of the above what says TCP, backlog or half-close is moot. */
+  readonly datagrams?: DatagramSpec
+}
+
+/** How datagrams (UDP) become sessions, and how many of these there may be. 0 is without limit. */
+export interface DatagramSpec {
+  /**
+   * Clients are told apart by address and port, or by address alone: then answers go to the port heard of last. The
+   * address they sent to tells them apart too.
+   */
+  readonly sessionKey: 'address' | 'ip'
+  /**
+   * Datagrams of a client for one session. The one after them begins another, and the old one goes on relaying
+   * answers. 1 is fire and forget: sent and over, with no answer relayed.
+   */
+  readonly maxRequests: number
+  /** Datagrams of a backend after which the session is over. */
+  readonly maxResponses: number
+  /** One more evicts: who was never answered first, then who was heard of longest ago. */
+  readonly maxSessions: number
+  /**
+   * A backend that is unreachable (ICMP) is told as a failed dial, with `lost` when it had been reached; datagrams it
+   * has not answered yet go to the next one. False: the session stays as it is.
+   */
+  readonly tellUnreachable: boolean
+  /** So many datagrams of the backend are shown to the desk, from the first one on. */
+  readonly glimpses: number
+  /** Room for datagrams nobody has read yet, in bytes (SO_RCVBUF); 0 is the system's. */
+  readonly receiveBuffer: number
+  /** Who may come in; undefined is everybody. The plane drops all others unasked. */
+  readonly access: AccessTable | undefined
+}
+
+/** Who may come in, as sorted words that any plane can search; see `access/boundaries.ts`. */
+export interface AccessTable {
+  readonly ipv4: Turns
+  readonly ipv6: Turns
+}
+
+/** Addresses at which the verdict turns, ascending from address 0: one word each for IPv4 and four for IPv6. */
+export interface Turns {
+  readonly words: Uint32Array
+  /** The verdict from address 0 on. */
+  readonly firstAllows: boolean
 }
 
 /** What is asked of the sockets themselves. All but `source` is for the native plane alone. */
@@ -95,7 +139,7 @@ export interface Dial {
 
 /**
  * Read first: `headed` is called with `atLeast` to `atMost` bytes, or with fewer when the client has ended. `atMost`
- * is 64 KiB at most.
+ * is 64 KiB at most. Of a session it is called with the first datagram, at once and once.
  */
 export interface Wait {
   readonly wait: { readonly atLeast: number; readonly atMost: number; readonly ms: number }
@@ -123,6 +167,8 @@ export type Answer = Dial | Wait | Later | Refuse
 export type DialFault = 'refused' | 'timeout' | 'unreachable' | 'descriptors' | 'ports' | 'unable' | 'other'
 
 export interface DialFailure {
+  /** The backend had been reached, and is no more: a session that has to move. */
+  readonly lost: boolean
   readonly backend: number
   /** The note of the `Dial`. */
   readonly note: number
@@ -145,6 +191,9 @@ export interface FlowEnd {
   readonly rx: number
   /** Bytes read from the client. */
   readonly tx: number
+  /** Datagrams of the client, and of the backend; 0 for a connection. */
+  readonly requests: number
+  readonly responses: number
   /** From accept to the last dial. */
   readonly waitedMs: number
   /** How long the successful dial took. */
@@ -183,9 +232,28 @@ export interface Desk {
   connected(client: Arrival, backend: number, ms: number): void
   /** With `spec.report` only. */
   firstByte(client: Arrival, backend: number, ms: number): void
+  /** With `glimpses` only: the beginning of a datagram of the backend, 64 bytes at most, valid during the call. */
+  glimpsed(client: Arrival, backend: number, bytes: Uint8Array): void
   /** Exactly once for every flow that was not refused at `arrived`. */
   ended(end: FlowEnd): void
 }
+
+/** Why datagrams were dropped; counts. */
+export interface Drops {
+  /** By the kernel: nobody read them in time (SO_RXQ_OVFL, SO_MEMINFO). Portable: unknown, 0. */
+  readonly queue: number
+  /** Of clients that may not come in. */
+  readonly access: number
+  /** Too many waited for a decision: 8 or 64 KiB of a session, too many sessions, or a full ring. */
+  readonly undecided: number
+  /** New clients while the server drains. */
+  readonly draining: number
+  /** Could not be sent on, either way. */
+  readonly send: number
+}
+
+/** Of connections none is dropped. */
+export const NO_DROPS: Drops = { queue: 0, access: 0, undecided: 0, draining: 0, send: 0 }
 
 /** A server's open listeners and the flows that came in by them. */
 export interface Listening {
@@ -201,9 +269,17 @@ export interface Listening {
   tx(row: number): number
   /** Dials of that row that succeeded since `listen`. */
   connects(row: number): number
+  /** Datagrams of clients for that row, and of its backends, since `listen`. */
+  requests(row: number): number
+  responses(row: number): number
+  /** Datagrams dropped since `listen`, by why; all 0 for connections. */
+  drops(): Drops
   /** Ends every flow that holds the row. */
   drop(row: number, reason: Ending): void
-  /** Accepts no more. Resolves when the addresses are free to be bound again. */
+  /**
+   * Accepts no more. Resolves when the addresses are free to be bound again; those of datagrams stay taken until
+   * `stop`, as answers go out by them.
+   */
   drain(): Promise<void>
   /** Drains, ends every flow with `reason` and resolves when the last `ended` has been reported. */
   stop(reason: Ending): Promise<void>

@@ -58,7 +58,15 @@ export interface Counters {
   rx(row: number): number
   tx(row: number): number
   connects(row: number): number
+  requests(row: number): number
+  responses(row: number): number
 }
 
 /** Before a plane listens nothing has been counted. */
-export const NOTHING_COUNTED: Counters = { rx: () => 0, tx: () => 0, connects: () => 0 }
+export const NOTHING_COUNTED: Counters = {
+  rx: () => 0,
+  tx: () => 0,
+  connects: () => 0,
+  requests: () => 0,
+  responses: () => 0,
+}

@@ -153,6 +153,10 @@ export class Admission implements Desk {
     outliers?.answered(pool.at(row))
   }
 
+  glimpsed(): void {
+    // Nobody here asks for what backends say yet.
+  }
+
   ended(end: FlowEnd): void {
     const { pool, room, totals, outliers, onEnd } = this.#options
     const { flow, ip } = end.client

@@ -7,6 +7,7 @@
 // What an answer leads to (the end of a client that had left, say) is a record of the next batch.
 
 import type { Ending, Reason } from '../../src/core/reasons.ts'
+import { NO_DROPS } from '../../src/plane/plane.ts'
 import type { Answer, Arrival, Desk, Dial, FlowEnd } from '../../src/plane/plane.ts'
 import type { DialFault, Listening, ListenSpec, Plane, Refuse, Wait } from '../../src/plane/plane.ts'
 import { addressText } from '../../src/core/address.ts'
@@ -69,6 +70,9 @@ export class FakePlane implements Plane {
       rx: (row) => this.#counts.rx[row] ?? 0,
       tx: (row) => this.#counts.tx[row] ?? 0,
       connects: (row) => this.#counts.connects[row] ?? 0,
+      requests: () => 0,
+      responses: () => 0,
+      drops: () => NO_DROPS,
       drop: (row, reason) => this.#drop(row, reason),
       drain: async () => void (this.#open = false),
       stop: (reason) => this.#stop(reason),
@@ -120,7 +124,7 @@ export class FakePlane implements Plane {
     const each = this.#flow(flow)
     if (each.state !== 'dialling') throw new Error(`flow ${flow} is ${each.state}, not dialling`)
     if (result === 'ok') return this.#connected(each)
-    const failure = { backend: each.row, note: each.note, why: result, code: CODES[result], ms: 1 }
+    const failure = { backend: each.row, note: each.note, why: result, code: CODES[result], lost: false, ms: 1 }
     each.state = 'asked'
     this.#records.push(() => {
       if (each.state === 'over') return // Its end pays the slot back.
@@ -261,5 +265,6 @@ export class FakePlane implements Plane {
 
 function record({ client, row, note, rx, tx, dial }: FakeFlow, reason: Reason, connected: boolean): FlowEnd {
   const times = { waitedMs: dial ? 1 : -1, connectMs: connected ? 1 : -1, firstByteMs: rx > 0 ? 1 : -1 }
-  return { client, reason, backend: row, note, rx, tx, ...times, durationMs: 3 }
+  const datagrams = { requests: 0, responses: 0 }
+  return { client, reason, backend: row, note, rx, tx, ...datagrams, ...times, durationMs: 3 }
 }

@@ -58,6 +58,10 @@ export class LedgerDesk implements Desk {
     this.#asked(() => this.#script.firstByte?.(client, backend, ms))
   }
 
+  glimpsed(client: Arrival, backend: number, bytes: Uint8Array): void {
+    this.#asked(() => this.#script.glimpsed?.(client, backend, bytes))
+  }
+
   ended(end: FlowEnd): void {
     if (!this.#open.delete(end.client.flow)) this.faults.push(`flow ${end.client.flow} ended twice`)
     if (end.backend >= 0 || this.#owed.has(end.client.flow)) this.#pay(end.client.flow, end.backend, 'ended')

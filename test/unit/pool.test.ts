@@ -8,6 +8,7 @@ import { parseBackendAddress } from '../../src/core/address.ts'
 import { found } from '../../src/core/backend.ts'
 import type { Found } from '../../src/core/backend.ts'
 import type { Backend } from '../../src/pool/backend.ts'
+import { NOTHING_COUNTED } from '../../src/pool/backend.ts'
 import { Pool } from '../../src/pool/pool.ts'
 import { SortedRows } from '../../src/pool/sorted.ts'
 
@@ -240,7 +241,12 @@ t.test('a backend that returns while it holds flows is the same entry', async (t
 t.test('a row is given to another backend only when nothing is left of the first', async (t) => {
   const { pool, get } = setUp()
   const carried = { rx: 0, tx: 0, connects: 0 }
-  pool.traffic.readFrom({ rx: () => carried.rx, tx: () => carried.tx, connects: () => carried.connects })
+  pool.traffic.readFrom({
+    ...NOTHING_COUNTED,
+    rx: () => carried.rx,
+    tx: () => carried.tx,
+    connects: () => carried.connects,
+  })
   await pool.update([at('a:1')])
   const { row, id } = get('a:1')
   Object.assign(carried, { rx: 10, tx: 20, connects: 1 })
@@ -256,7 +262,7 @@ t.test('a row is given to another backend only when nothing is left of the first
 t.test('rates are those of the last two seconds', async (t) => {
   const { pool, get } = setUp()
   let rx = 0
-  pool.traffic.readFrom({ rx: () => rx, tx: () => 0, connects: () => 0 })
+  pool.traffic.readFrom({ ...NOTHING_COUNTED, rx: () => rx })
   await pool.update([at('a:1')])
   const { row } = get('a:1')
   rx = 1001

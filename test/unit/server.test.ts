@@ -601,6 +601,8 @@ t.test('the access log', async (t) => {
     note: packNote({ how: 'elected', redispatches: 1, endpoint: 0, priority: 1 }),
     rx: 1234,
     tx: 56,
+    requests: 0,
+    responses: 0,
     waitedMs: 0.1234567,
     connectMs: 1.5,
     firstByteMs: -1,

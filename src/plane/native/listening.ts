@@ -6,12 +6,13 @@ import { isUnix } from '../../core/address.ts'
 import type { Address } from '../../core/address.ts'
 import type { Ending } from '../../core/reasons.ts'
 import { dialFault } from '../fault.ts'
-import type { Answer, Arrival, Desk, Dial, FlowEnd, Listening } from '../plane.ts'
+import { NO_DROPS } from '../plane.ts'
+import type { Answer, Arrival, Desk, Dial, Drops, FlowEnd, Listening } from '../plane.ts'
 import type { ListenSpec, Path, Paths, Refuse, Wait } from '../plane.ts'
 import type { Whereabouts } from './addon.ts'
 import { IpTexts, whereabouts } from './address.ts'
 import { MOST_WORD, wholeMs } from './limits.ts'
-import { ANSWER, DIAL, DIAL_FAILED, ENDED, FAMILY, HEADED, NOT_MEASURED } from './records.ts'
+import { ANSWER, DIAL, DIAL_FAILED, ENDED, FAMILY, GLIMPSED, HEADED, NOT_MEASURED } from './records.ts'
 import { numberOf, REACHED, REASONS, REFUSE, SAYS, TOLD, WAIT, WHO } from './records.ts'
 import type { Memory, Outbox } from './ring.ts'
 import { Rows } from './rows.ts'
@@ -117,6 +118,18 @@ export class NativeListening implements Listening {
     return this.#rows.connects(row)
   }
 
+  requests(row: number): number {
+    return this.#rows.requests(row)
+  }
+
+  responses(row: number): number {
+    return this.#rows.responses(row)
+  }
+
+  drops(): Drops {
+    return NO_DROPS
+  }
+
   drop(row: number, reason: Ending): void {
     // All of them are ending, and the number of this listening is soon another's.
     if (this.#reason) return
@@ -146,6 +159,8 @@ export class NativeListening implements Listening {
         return this.#reached(at, 'connected')
       case SAYS.FIRST_BYTE:
         return this.#reached(at, 'firstByte')
+      case SAYS.GLIMPSED:
+        return this.#glimpsed(at)
       case SAYS.DRAINED:
         if (--this.#toDrain === 0) this.#onDrained()
         return
@@ -180,6 +195,7 @@ export class NativeListening implements Listening {
       note: i32[(at + DIAL_FAILED.NOTE) >> 2]! >>> 0,
       why: dialFault(code),
       code,
+      lost: i32[(at + DIAL_FAILED.LOST) >> 2] !== 0,
       ms: f64[(at + DIAL_FAILED.MS) >> 3]!,
     })
     this.#answerAt(thread, at, flow, answer)
@@ -189,6 +205,13 @@ export class NativeListening implements Listening {
     const { i32, f64 } = this.#memory
     const client = this.#arrival(at, f64[(at + WHO.FLOW) >> 3]!)
     this.#desk[what](client, i32[(at + REACHED.ROW) >> 2]!, f64[(at + REACHED.MS) >> 3]!)
+  }
+
+  #glimpsed(at: number): void {
+    const { u8, i32, f64 } = this.#memory
+    const client = this.#arrival(at, f64[(at + WHO.FLOW) >> 3]!)
+    const bytes = u8.subarray(at + GLIMPSED.BYTES, at + GLIMPSED.BYTES + i32[(at + GLIMPSED.LENGTH) >> 2]!)
+    this.#desk.glimpsed(client, i32[(at + GLIMPSED.ROW) >> 2]!, bytes)
   }
 
   #ended(at: number): void {
@@ -203,6 +226,8 @@ export class NativeListening implements Listening {
       note: owed?.note ?? i32[(at + ENDED.NOTE) >> 2]! >>> 0,
       rx: f64[(at + ENDED.RX) >> 3]!,
       tx: f64[(at + ENDED.TX) >> 3]!,
+      requests: f64[(at + ENDED.REQUESTS) >> 3]!,
+      responses: f64[(at + ENDED.RESPONSES) >> 3]!,
       waitedMs: f64[(at + ENDED.WAITED) >> 3]!,
       connectMs: f64[(at + ENDED.CONNECT) >> 3]!,
       firstByteMs: f64[(at + ENDED.FIRST_BYTE) >> 3]!,

@@ -14,6 +14,7 @@ export const SAYS = {
   DRAINED: 7,
   STOPPED: 8,
   TROUBLE: 9,
+  GLIMPSED: 10,
 } as const
 
 /** Kinds of what a thread is told. */
@@ -49,12 +50,13 @@ export const WHO = {
 } as const
 
 export const HEADED = { ENDED: 72, LENGTH: 76, BYTES: 80 } as const
-export const DIAL_FAILED = { ROW: 72, NOTE: 76, ERROR: 80, MS: 88 } as const
+export const DIAL_FAILED = { ROW: 72, NOTE: 76, ERROR: 80, LOST: 84, MS: 88 } as const
+export const GLIMPSED = { ROW: 72, LENGTH: 76, BYTES: 80 } as const
 export const REACHED = { ROW: 72, MS: 80 } as const
 // prettier-ignore
 export const ENDED = {
   REASON: 72, ROW: 76, NOTE: 80, RX: 88, TX: 96, WAITED: 104, CONNECT: 112, FIRST_BYTE: 120, DURATION: 128,
-  CLIENT: 136, BACKEND: 144,
+  CLIENT: 136, BACKEND: 144, REQUESTS: 152, RESPONSES: 160,
 } as const
 export const TROUBLED = { WHAT: 0, ERROR: 4, LISTENING: 8, BIND: 12 } as const
 

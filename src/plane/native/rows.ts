@@ -1,10 +1,10 @@
 // What is counted of each backend row: every thread adds up in its own blocks, and all are read in place.
 //
-//      block 0: rows 0-15    block 1: rows 16-47    block 2: rows 48-111    ...   four numbers a row
+//      block 0: rows 0-15    block 1: rows 16-47    block 2: rows 48-111    ...   eight numbers a row
 
 const FIRST_BLOCK = 16
-const COLUMNS = 4
-const [RX, TX, CONNECTS] = [0, 1, 2]
+const COLUMNS = 8
+const [RX, TX, CONNECTS, REQUESTS, RESPONSES] = [0, 1, 2, 3, 4]
 
 /** Hands a thread its counters of a block. */
 type Give = (thread: number, block: number, counters: Float64Array) => void
@@ -44,6 +44,14 @@ export class Rows {
 
   connects(row: number): number {
     return this.#sum(row, CONNECTS)
+  }
+
+  requests(row: number): number {
+    return this.#sum(row, REQUESTS)
+  }
+
+  responses(row: number): number {
+    return this.#sum(row, RESPONSES)
   }
 
   #sum(row: number, column: number): number {

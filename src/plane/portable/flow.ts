@@ -111,8 +111,8 @@ export class Flow extends Dated implements Pair, Over {
     const { arrival, reason, row, note, rx, tx, acceptedAt, connectMs, firstByteMs } = this
     const waitedMs = this.dialledAt < 0 ? -1 : this.dialledAt - acceptedAt
     const durationMs = this.overAt - acceptedAt
-    // prettier-ignore
-    return { client: arrival, reason, backend: row, note, rx, tx, waitedMs, connectMs, firstByteMs, durationMs }
+    const times = { waitedMs, connectMs, firstByteMs, durationMs }
+    return { client: arrival, reason, backend: row, note, rx, tx, requests: 0, responses: 0, ...times }
   }
 
   now(): number {
@@ -270,7 +270,7 @@ export class Flow extends Dated implements Pair, Over {
 
   private dialFailed(code: string, now: number): void {
     const { house, arrival, row, note } = this
-    const failure = { backend: row, note, why: dialFault(code), code, ms: now - this.dialledAt }
+    const failure = { backend: row, note, why: dialFault(code), code, lost: false, ms: now - this.dialledAt }
     this.backend?.close()
     this.backend = null
     this.row = -1

@@ -7,7 +7,8 @@ import { logger } from '../../core/log.ts'
 import type { Ending } from '../../core/reasons.ts'
 import { inSlices } from '../../core/slices.ts'
 import { keepAliveSeconds } from '../keepalive.ts'
-import type { Arrival, Desk, Dial, Listening, ListenSpec, Refuse } from '../plane.ts'
+import { NO_DROPS } from '../plane.ts'
+import type { Arrival, Desk, Dial, Drops, Listening, ListenSpec, Refuse } from '../plane.ts'
 import type { Deadlines } from './deadlines.ts'
 import { Flow } from './flow.ts'
 import type { House } from './flow.ts'
@@ -103,6 +104,18 @@ export class PortableListening implements Listening, House {
 
   connects(row: number): number {
     return this.rows.connects[row] ?? 0
+  }
+
+  requests(): number {
+    return 0
+  }
+
+  responses(): number {
+    return 0
+  }
+
+  drops(): Drops {
+    return NO_DROPS
   }
 
   drop(row: number, reason: Ending): void {
