@@ -6,9 +6,11 @@
 #include <node_api.h>
 
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { ARGUMENTS = 6 };
@@ -114,7 +116,7 @@ static uint8_t *bytes_of(napi_env env, napi_value value, size_t *length)
 		return NULL;
 	if (napi_get_typedarray_info(env, value, &type, &items, &data, &buffer, &offset) != napi_ok)
 		return NULL;
-	*length = items * (type == napi_float64_array ? 8 : 1);
+	*length = items * (type == napi_float64_array ? 8 : type == napi_uint32_array ? 4 : 1);
 	return data;
 }
 
@@ -300,6 +302,50 @@ static napi_value rouse(napi_env env, napi_callback_info info)
 
 /* --- listenings --------------------------------------------------------------------------------------------- */
 
+/* A copy of the words of a Uint32Array; nothing of what is none. */
+static int read_turns(napi_env env, napi_value object, const char *words, const char *first, struct turns *turns)
+{
+	napi_value value;
+	size_t length = 0;
+	uint8_t *bytes;
+
+	napi_get_named_property(env, object, words, &value);
+	bytes = bytes_of(env, value, &length);
+	if (!bytes || length < sizeof(uint32_t))
+		return -EINVAL;
+	turns->words = malloc(length);
+	if (!turns->words)
+		return -ENOMEM;
+	memcpy(turns->words, bytes, length);
+	turns->count = length / sizeof(uint32_t);
+	turns->first_allows = property(env, object, first);
+	return 0;
+}
+
+/* { ipv4, ipv4Allows, ipv6, ipv6Allows }; undefined is everybody. */
+static int read_access(napi_env env, napi_value spec, struct access **access)
+{
+	napi_valuetype type;
+	napi_value value;
+	int error;
+
+	napi_get_named_property(env, spec, "access", &value);
+	if (napi_typeof(env, value, &type) != napi_ok || type != napi_object)
+		return 0;
+	*access = calloc(1, sizeof(**access));
+	if (!*access)
+		return -ENOMEM;
+	error = read_turns(env, value, "ipv4", "ipv4Allows", &(*access)->ipv4);
+	if (!error)
+		error = read_turns(env, value, "ipv6", "ipv6Allows", &(*access)->ipv6);
+	(*access)->ipv6.count /= 4;
+	if (!error)
+		return 0;
+	access_free(*access);
+	*access = NULL;
+	return error;
+}
+
 /* listening(plane, spec): id */
 static napi_value add_listening(napi_env env, napi_callback_info info)
 {
@@ -323,16 +369,29 @@ static napi_value add_listening(napi_env env, napi_callback_info info)
 		.user_timeout_ms = property(env, values[1], "userTimeoutMs"),
 		.mark = property(env, values[1], "mark"),
 		.transparent = property(env, values[1], "transparent"),
+		.datagrams = {
+			.on = property(env, values[1], "datagrams"),
+			.by_ip = property(env, values[1], "byIp"),
+			.max_requests = property(env, values[1], "maxRequests"),
+			.max_responses = property(env, values[1], "maxResponses"),
+			.max_sessions = property(env, values[1], "maxSessions"),
+			.tell_unreachable = property(env, values[1], "tellUnreachable"),
+			.glimpses = property(env, values[1], "glimpses"),
+		},
 	};
 	napi_get_named_property(env, values[1], "source", &source);
 	napi_typeof(env, source, &type);
 	if (type == napi_object)
 		error = address_property(env, source, &spec.source);
+	if (!error)
+		error = read_access(env, values[1], &spec.access);
 	if (error)
 		return fault(env, error, "listening");
 	listening = plane_listening(handle->plane, &spec);
-	if (!listening)
+	if (!listening) {
+		access_free(spec.access);
 		return fault(env, -ENOMEM, "listening");
+	}
 	if (handle->listenings++ == 0)
 		uv_ref(handle->async);
 	napi_create_uint32(env, listening->id, &result);
@@ -381,6 +440,30 @@ static napi_value give_rows(napi_env env, napi_callback_info info)
 	return undefined(env);
 }
 
+/* drops(plane, id, drops): what the threads have dropped, into a Float64Array as in struct drops */
+static napi_value add_drops(napi_env env, napi_callback_info info)
+{
+	napi_value values[ARGUMENTS];
+	struct handle *handle = arguments(env, info, values);
+	struct listening *listening = handle ? find(handle, env, values[1]) : NULL;
+	size_t length = 0;
+	double *sums = (double *)bytes_of(env, values[2], &length);
+
+	if (!listening || !sums || length != sizeof(struct drops))
+		return misuse(env, "expected a plane, a listening and room for its drops");
+	for (int i = 0; i < handle->plane->threads; i++) {
+		double *drops = (double *)&listening->shares[i].drops;
+
+		for (size_t n = 0; n < sizeof(struct drops) / sizeof(double); n++) {
+			double count;
+
+			__atomic_load(&drops[n], &count, __ATOMIC_RELAXED);
+			sums[n] += count;
+		}
+	}
+	return undefined(env);
+}
+
 /* --- sockets ------------------------------------------------------------------------------------------------ */
 
 static napi_value opened(napi_env env, const int *fds, int count, const struct address *address)
@@ -424,6 +507,9 @@ static napi_value open_sockets(napi_env env, napi_callback_info info)
 		.freebind = property(env, values[2], "freebind"),
 		.fast_open = property(env, values[2], "fastOpen"),
 		.defer_accept_s = property(env, values[2], "deferAcceptSeconds"),
+		.datagrams = property(env, values[2], "datagrams"),
+		.receive_buffer = property(env, values[2], "receiveBuffer"),
+		.by_address = property(env, values[2], "byAddress"),
 	};
 	error = address_property(env, values[0], &address);
 	if (!error)
@@ -445,6 +531,24 @@ static napi_value close_socket(napi_env env, napi_callback_info info)
 	return undefined(env);
 }
 
+/* dropped(fd): datagrams the kernel has dropped for want of a reader (SO_MEMINFO) */
+static napi_value dropped(napi_env env, napi_callback_info info)
+{
+	napi_value values[ARGUMENTS], result;
+	uint32_t memory[SK_MEMINFO_VARS] = { 0 };
+	socklen_t length = sizeof(memory);
+	size_t given = ARGUMENTS;
+	int64_t fd;
+
+	napi_get_cb_info(env, info, &given, values, NULL, NULL);
+	if (!number(env, values[0], &fd))
+		return misuse(env, "expected a descriptor");
+	/* It is the count that SO_RXQ_OVFL puts beside each datagram, without a word more a datagram. */
+	getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &length);
+	napi_create_uint32(env, memory[SK_MEMINFO_DROPS], &result);
+	return result;
+}
+
 /* The name and number of every reason the plane gives by itself, for TypeScript to compare with its own. */
 static napi_value reasons(napi_env env)
 {
@@ -462,6 +566,9 @@ static napi_value reasons(napi_env env)
 		{ "client-idle", REASON_CLIENT_IDLE },
 		{ "backend-idle", REASON_BACKEND_IDLE },
 		{ "half-close-timeout", REASON_HALF_CLOSE_TIMEOUT },
+		{ "max-requests", REASON_MAX_REQUESTS },
+		{ "max-responses", REASON_MAX_RESPONSES },
+		{ "evicted", REASON_EVICTED },
 		{ "plane-failed", REASON_PLANE_FAILED },
 	};
 	napi_value object, value;
@@ -483,6 +590,7 @@ NAPI_MODULE_INIT()
 		{ "start", start },	{ "stop", stop },     { "rouse", rouse },
 		{ "listening", add_listening }, { "forget", forget }, { "rows", give_rows },
 		{ "open", open_sockets }, { "close", close_socket },
+		{ "drops", add_drops },	{ "dropped", dropped },
 	};
 	napi_value value;
 

@@ -37,25 +37,29 @@ int address_of_path(struct address *address, const uint8_t *path, size_t bytes)
 	return 0;
 }
 
-uint32_t address_parts(const struct address *address, uint8_t ip[16], uint16_t *port)
+uint32_t address_parts_of(const struct sockaddr *address, uint8_t ip[16], uint16_t *port)
 {
 	memset(ip, 0, 16);
 	*port = 0;
-	if (address->any.sa_family == AF_INET) {
-		memcpy(ip, &address->in.sin_addr, 4);
-		*port = ntohs(address->in.sin_port);
+	if (address->sa_family == AF_INET) {
+		const struct sockaddr_in *in = (const struct sockaddr_in *)address;
+
+		memcpy(ip, &in->sin_addr, 4);
+		*port = ntohs(in->sin_port);
 		return FAMILY_IPV4;
 	}
-	if (address->any.sa_family == AF_INET6) {
-		const uint8_t *bytes = address->in6.sin6_addr.s6_addr;
+	if (address->sa_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
+		int mapped = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
 
-		*port = ntohs(address->in6.sin6_port);
-		if (IN6_IS_ADDR_V4MAPPED(&address->in6.sin6_addr)) {
-			memcpy(ip, bytes + 12, 4);
-			return FAMILY_IPV4;
-		}
-		memcpy(ip, bytes, 16);
-		return FAMILY_IPV6;
+		*port = ntohs(in6->sin6_port);
+		memcpy(ip, in6->sin6_addr.s6_addr + (mapped ? 12 : 0), mapped ? 4 : 16);
+		return mapped ? FAMILY_IPV4 : FAMILY_IPV6;
 	}
 	return FAMILY_UNIX;
+}
+
+uint32_t address_parts(const struct address *address, uint8_t ip[16], uint16_t *port)
+{
+	return address_parts_of(&address->any, ip, port);
 }

@@ -28,4 +28,7 @@ int address_of_path(struct address *address, const uint8_t *path, size_t bytes);
 /* Family, bytes and port as records have them: an IPv4-mapped address as the IPv4 one, no bytes of a path. */
 uint32_t address_parts(const struct address *address, uint8_t ip[16], uint16_t *port);
 
+/* The same of an address as the kernel hands it out. */
+uint32_t address_parts_of(const struct sockaddr *address, uint8_t ip[16], uint16_t *port);
+
 #endif

@@ -26,27 +26,20 @@ static void await_answer(struct thread *thread, struct flow *flow)
 
 /* --- counting ----------------------------------------------------------------------------------------------- */
 
-static void count(double *cell, double by)
+void flow_sent(struct flow *flow, double bytes)
 {
-	double sum = *cell + by;
-
-	/* TypeScript reads it at any time; relaxed stores of 8 bytes are plain moves that do not tear. */
-	__atomic_store(cell, &sum, __ATOMIC_RELAXED);
-}
-
-void flow_sent(struct thread *thread, struct flow *flow, double bytes)
-{
-	(void)thread;
 	flow->tx += bytes;
 	/* First bytes are counted for a backend when there is one. */
-	if (flow->state == FLOW_RELAYING)
-		count(&flow->row_counters->tx, bytes);
+	if (flow->state != FLOW_RELAYING)
+		return;
+	flow_count(&flow->row_counters->tx, bytes);
+	flow->tx_counted += bytes;
 }
 
 void flow_received(struct thread *thread, struct flow *flow, double bytes)
 {
 	flow->rx += bytes;
-	count(&flow->row_counters->rx, bytes);
+	flow_count(&flow->row_counters->rx, bytes);
 	if (flow->first_byte_ms >= 0)
 		return;
 	flow->first_byte_ms = ms_between(flow->dialled_at, thread->now) - flow->connect_ms;
@@ -89,7 +82,7 @@ void flow_end(struct thread *thread, struct flow *flow, uint32_t reason, int res
 {
 	if (flow->state == FLOW_CLOSED)
 		return;
-	if (spec_of(flow)->measure)
+	if (spec_of(flow)->measure && flow->kind->measure)
 		flow->kind->measure(flow);
 	flow->kind->close(thread, flow, reset);
 	wheel_clear(&thread->wheel, &flow->timer);
@@ -126,7 +119,7 @@ static int say_dial_failed(struct thread *thread, struct flow *flow)
 	if (!said)
 		return 0;
 	*said = (struct said_dial_failed){ .who = flow->who, .row = flow->failed_row, .note = flow->note,
-					   .error = flow->error, .ms = flow->dial_ms };
+					   .error = flow->error, .lost = flow->lost, .ms = flow->dial_ms };
 	return 1;
 }
 
@@ -160,6 +153,8 @@ static int say_ended(struct thread *thread, struct flow *flow)
 		.client = flow->client_path,
 		.backend = flow->backend_path,
 	};
+	if (flow->kind->datagrams)
+		flow->kind->datagrams(flow, &said->requests, &said->responses);
 	return 1;
 }
 
@@ -222,6 +217,7 @@ void flow_begin(struct thread *thread, struct flow *flow, const struct kind *kin
 		flow->next->before = &flow->next;
 	share->flows = flow;
 	share->count++;
+	share->owed++;
 	flow->state = FLOW_ASKED;
 	flow->owed = 1;
 	flow->accepted_at = flow->asked_at = thread->now;
@@ -240,6 +236,7 @@ void flow_ask(struct thread *thread, struct flow *flow, uint32_t kind)
 {
 	flow->state = FLOW_ASKED;
 	flow->owed = 1;
+	flow->share->owed++;
 	flow->unsaid |= 1 << kind;
 	thread_unsaid(thread, flow);
 	await_answer(thread, flow);
@@ -251,6 +248,8 @@ void flow_dial_failed(struct thread *thread, struct flow *flow, int error)
 	flow->row = NO_ROW;
 	flow->error = error;
 	flow->dial_ms = ms_between(flow->dialled_at, thread->now);
+	flow->lost = flow->connect_ms >= 0;
+	flow->connect_ms = -1;
 	flow->asked_at = thread->now;
 	flow->doom = 0; /* It was for holding the row. */
 	flow_ask(thread, flow, SAYS_DIAL_FAILED);
@@ -262,8 +261,9 @@ void flow_connected(struct thread *thread, struct flow *flow)
 
 	flow->state = FLOW_RELAYING;
 	flow->connect_ms = ms_between(flow->dialled_at, thread->now);
-	count(&row->connects, 1);
-	count(&row->tx, flow->tx);
+	flow_count(&row->connects, 1);
+	flow_count(&row->tx, flow->tx - flow->tx_counted);
+	flow->tx_counted = flow->tx;
 	if (spec_of(flow)->report) {
 		flow->unsaid |= 1 << SAYS_CONNECTED;
 		thread_unsaid(thread, flow);
@@ -276,6 +276,7 @@ void flow_connected(struct thread *thread, struct flow *flow)
 static int take_answer(struct thread *thread, struct flow *flow)
 {
 	flow->owed = 0;
+	flow->share->owed--;
 	flow->known = 1;
 	if (flow->state == FLOW_CLOSED) {
 		flow->unsaid |= 1 << SAYS_ENDED;
@@ -326,6 +327,7 @@ void flow_refuse(struct thread *thread, struct flow *flow, uint32_t reason)
 	}
 	/* Whoever is turned away at the door has no end. */
 	flow->owed = 0;
+	flow->share->owed--;
 	flow->unsaid = 0;
 	if (flow->state != FLOW_CLOSED)
 		flow->kind->close(thread, flow, 0);

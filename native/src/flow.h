@@ -47,7 +47,9 @@ struct kind {
 	/* Goes on where a turn was too short. */
 	void (*go_on)(struct thread *thread, struct flow *flow);
 	struct head (*head)(struct flow *flow);
+	/* What it counted besides bytes; these two may be NULL. */
 	void (*measure)(struct flow *flow);
+	void (*datagrams)(const struct flow *flow, double *requests, double *responses);
 	/* Closes sockets and frees memory. With `reset`, sockets that are still open are reset; what the kernel has
 	 * taken is delivered otherwise. */
 	void (*close)(struct thread *thread, struct flow *flow, int reset);
@@ -74,6 +76,7 @@ struct flow {
 	double first_byte_ms;
 	double rx;
 	double tx;
+	double tx_counted; /* of these, those counted under a row */
 	double dial_ms;
 	int32_t row;        /* whose slot it holds, or NO_ROW */
 	int32_t failed_row; /* of the dial that failed last */
@@ -85,6 +88,7 @@ struct flow {
 	uint8_t reason;
 	uint8_t doom;     /* the reason it is to be ended for by the next turn; 0 for none */
 	uint8_t owed;     /* an answer of TypeScript */
+	uint8_t lost;     /* the dial that failed last had succeeded before */
 	uint8_t known;    /* TypeScript has answered its arrival with something else than a refusal */
 	uint8_t ready;    /* in the list of those that go on next turn */
 	uint8_t unsaid;   /* what is to be said; bits of 1 << SAYS_... */
@@ -107,15 +111,24 @@ void flow_wait(struct thread *thread, struct flow *flow, const struct told_wait 
 void flow_later(struct thread *thread, struct flow *flow);
 void flow_refuse(struct thread *thread, struct flow *flow, uint32_t reason);
 
-/* Another question goes out: SAYS_HEADED or, by flow_dial_failed, SAYS_DIAL_FAILED, which pays the slot back. */
+/* Another question goes out: SAYS_HEADED or, by flow_dial_failed, SAYS_DIAL_FAILED, which pays the slot back. A dial may
+ * fail after it had succeeded, when a session finds nobody there any more. */
 void flow_ask(struct thread *thread, struct flow *flow, uint32_t kind);
 void flow_dial_failed(struct thread *thread, struct flow *flow, int error);
 
 /* The dial has succeeded: counts it and says so when that is asked for. */
 void flow_connected(struct thread *thread, struct flow *flow);
 
+/* Adds to what TypeScript reads at any time; relaxed stores of 8 bytes are plain moves that do not tear. */
+static inline void flow_count(double *cell, double by)
+{
+	double sum = *cell + by;
+
+	__atomic_store(cell, &sum, __ATOMIC_RELAXED);
+}
+
 /* Bytes have come from the client or from the backend. */
-void flow_sent(struct thread *thread, struct flow *flow, double bytes);
+void flow_sent(struct flow *flow, double bytes);
 void flow_received(struct thread *thread, struct flow *flow, double bytes);
 
 /* Its time may have come. */

@@ -1,6 +1,8 @@
 #include "listening.h"
 
+#include "datagrams.h"
 #include "records.h"
+#include "sessions.h"
 #include "thread.h"
 
 #include <errno.h>
@@ -76,6 +78,14 @@ int listener_watch(struct thread *thread, struct listener *listener)
 	return error;
 }
 
+/* What datagrams need besides the listener. */
+static int prepare_sessions(struct thread *thread, struct share *share)
+{
+	if (!share->sessions)
+		share->sessions = sessions_new();
+	return share->sessions ? datagrams_prepare(thread) : -ENOMEM;
+}
+
 int listener_open(struct thread *thread, struct share *share, uint32_t bind, int fd, int shared)
 {
 	struct listener *listener = calloc(1, sizeof(*listener));
@@ -90,7 +100,10 @@ int listener_open(struct thread *thread, struct share *share, uint32_t bind, int
 	getsockname(fd, &listener->local.any, &listener->local.length);
 	/* A transparent one takes clients that were on their way to others (IP_TRANSPARENT in ip(7)). */
 	listener->fixed = !share->listening->spec.transparent && is_fixed(&listener->local);
-	error = take_key(thread, listener);
+	address_parts(&listener->local, listener->local_ip, &listener->local_port);
+	error = share->listening->spec.datagrams.on ? prepare_sessions(thread, share) : 0;
+	if (!error)
+		error = take_key(thread, listener);
 	if (!error)
 		error = listener_watch(thread, listener);
 	if (error) {
@@ -168,6 +181,10 @@ void listener_accept(struct thread *thread, struct listener *listener)
 	/* An event of the turn in which it was told to close: it is no listener to be paused any more. */
 	if (!listener->watched)
 		return;
+	if (listener->share->sessions) {
+		datagrams_receive(thread, listener);
+		return;
+	}
 	taken = take(thread, listener, ACCEPTS);
 	if (taken != TOOK_NO_ROOM && taken != TOOK_TROUBLE)
 		return;
@@ -249,7 +266,11 @@ static void unpause(struct thread *thread, const struct listener *listener)
 
 void listeners_drain(struct thread *thread, struct share *share)
 {
-	share->draining = 1;
+	share->draining = share->shut = 1;
+	if (share->listening->spec.datagrams.on) {
+		share_done(thread, share);
+		return;
+	}
 	for (uint32_t key = 1; key < thread->listener_room; key++) {
 		struct listener *listener = thread->listeners[key];
 
@@ -263,6 +284,24 @@ void listeners_drain(struct thread *thread, struct share *share)
 	}
 	if (share->listeners == 0)
 		share_done(thread, share);
+}
+
+void listeners_shut(struct thread *thread, struct share *share)
+{
+	if (!share->listening->spec.datagrams.on)
+		return;
+	if (thread->batch)
+		datagrams_flush(thread);
+	for (uint32_t key = 1; key < thread->listener_room; key++) {
+		struct listener *listener = thread->listeners[key];
+
+		if (!listener || listener->share != share)
+			continue;
+		unpause(thread, listener);
+		listener_unwatch(thread, listener);
+		listener_free(thread, listener);
+		share->listeners--;
+	}
 }
 
 /* --- what is waited for ------------------------------------------------------------------------------------- */
@@ -280,13 +319,15 @@ static int say_done(struct thread *thread, struct share *share, uint32_t kind)
 /* Says what is waited for. 0 when there was no room. */
 static int say_share_done(struct thread *thread, struct share *share)
 {
-	if (share->listeners > 0)
+	if (share->listeners > 0 && !share->listening->spec.datagrams.on)
 		return 1;
 	if (share->draining && !say_done(thread, share, SAYS_DRAINED))
 		return 0;
 	share->draining = 0;
 	if (!share->stopping || share->count > 0)
 		return 1;
+	sessions_free(share->sessions);
+	share->sessions = NULL;
 	/* The main thread frees the listening when it reads this: it is not touched any more. */
 	return say_done(thread, share, SAYS_STOPPED);
 }

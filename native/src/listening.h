@@ -2,11 +2,13 @@
 #ifndef FAIRLEAD_LISTENING_H
 #define FAIRLEAD_LISTENING_H
 
+#include "access.h"
 #include "address.h"
 
 #include <stdint.h>
 
 struct flow;
+struct sessions;
 struct thread;
 
 enum {
@@ -14,6 +16,17 @@ enum {
 	LISTENING_THREADS = 64,
 	LISTENING_BLOCKS = 20,     /* rows are in blocks of 16, 32, 64 and so on */
 	LISTENING_FIRST_BLOCK = 16,
+};
+
+/* Of sessions; 0 is without limit. See DatagramSpec in src/plane/plane.ts. */
+struct datagram_spec {
+	int on;
+	int by_ip;
+	uint32_t max_requests;
+	uint32_t max_responses;
+	uint32_t max_sessions; /* of one thread */
+	int tell_unreachable;
+	uint32_t glimpses;
 };
 
 /* Where and how; times in ms, 0 is without limit. See ListenSpec in src/plane/plane.ts. */
@@ -30,6 +43,8 @@ struct spec {
 	int mark;
 	int transparent; /* connect from the client's own address */
 	struct address source; /* connect from there; length 0 is from anywhere */
+	struct datagram_spec datagrams;
+	struct access *access; /* of datagrams; NULL is everybody. It is the listening's. */
 };
 
 /* What is counted of one backend on one thread: written by the thread alone, read by TypeScript in place. */
@@ -42,14 +57,26 @@ struct row {
 	double unused[3]; /* a row is a cache line */
 };
 
+/* Datagrams that were dropped, read like rows. See Drops in src/plane/plane.ts. */
+struct drops {
+	double access;
+	double undecided;
+	double draining;
+	double send;
+};
+
 /* One thread's part of a listening. */
 struct share {
 	struct listening *listening;
 	struct share *next_undone;
 	struct flow *flows;    /* of this thread, whose end has not been said */
 	int count;             /* of them */
+	int owed;              /* of them, those that wait for an answer of TypeScript */
+	struct sessions *sessions; /* of datagrams */
+	struct drops drops;
 	int listeners;         /* open ones */
-	int draining;          /* SAYS_DRAINED follows when the last listener is closed */
+	int shut;              /* takes no new clients */
+	int draining;          /* SAYS_DRAINED follows when the last listener is closed; at once for datagrams */
 	int stopping;          /* SAYS_STOPPED follows when the last flow is over */
 	int undone;            /* there was no room to say so */
 	uint32_t reason;       /* of stopping */
@@ -74,6 +101,8 @@ struct listener {
 	int fixed;            /* every client came to `local` */
 	int64_t again;        /* ns; when accepting is tried again after trouble */
 	struct address local;
+	uint8_t local_ip[16]; /* as records have it */
+	uint16_t local_port;
 };
 
 /* The counters of `row` for this thread; NULL when nobody gave room for it. */
@@ -82,7 +111,7 @@ struct row *share_row(struct share *share, uint32_t row);
 /* Takes over a socket that listens. Returns 0 or -errno, the socket closed then. */
 int listener_open(struct thread *thread, struct share *share, uint32_t bind, int fd, int shared);
 
-/* Takes clients: as many as wait and a turn allows. None of one that is not watched. */
+/* Takes clients, or datagrams: as many as wait and a turn allows. None of one that is not watched. */
 void listener_accept(struct thread *thread, struct listener *listener);
 
 /* Takes none until `again` (ns) and until TypeScript can be told; the listener is not watched. */
@@ -91,8 +120,12 @@ void listener_pause(struct thread *thread, struct listener *listener, int64_t ag
 /* Lets those that paused go on when it is time. */
 void listeners_resume(struct thread *thread);
 
-/* Closes all of the share; who is in their queues is taken first, and SAYS_DRAINED follows. */
+/* Closes all of the share; who is in their queues is taken first, and SAYS_DRAINED follows. Those of datagrams stay
+ * open, since answers leave by them, until listeners_shut. */
 void listeners_drain(struct thread *thread, struct share *share);
+
+/* Closes those of datagrams; the sessions are to be ended. */
+void listeners_shut(struct thread *thread, struct share *share);
 
 /* Goes on with closing, where TypeScript had to read first. */
 void listeners_close(struct thread *thread);

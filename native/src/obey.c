@@ -45,6 +45,7 @@ static int obey_close(struct thread *thread, uint32_t kind, const struct told_cl
 		return -EINVAL;
 	share->stopping = 1;
 	share->reason = told->reason;
+	listeners_shut(thread, share);
 	flow_doom(thread, share, NO_ROW, told->reason);
 	share_done(thread, share);
 	return 0;

@@ -1,6 +1,7 @@
 #include "open.h"
 
 #include "option.h"
+#include "steer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,8 +16,8 @@ static int prepare(int fd, int family, const struct open_options *options, int r
 
 	if (family == AF_UNIX)
 		return 0;
-	/* Connections of an earlier listener that linger do not keep the port. */
-	error = option_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	/* Connections of an earlier listener that linger do not keep the port. Of datagrams it would be shared. */
+	error = option_set_if(fd, SOL_SOCKET, SO_REUSEADDR, !options->datagrams);
 	if (!error)
 		error = option_set_if(fd, SOL_SOCKET, SO_REUSEPORT, reuse_port);
 	if (!error && family == AF_INET6)
@@ -57,7 +58,8 @@ static int open_bound(struct address *address, const struct open_options *option
 		      const char **call)
 {
 	int family = address->any.sa_family;
-	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int type = options->datagrams ? SOCK_DGRAM : SOCK_STREAM;
+	int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int error;
 
 	*call = "socket";
@@ -79,11 +81,25 @@ static int open_bound(struct address *address, const struct open_options *option
 	return error;
 }
 
+/* What is asked of a socket for datagrams once it is bound. */
+static int tune_datagrams(int fd, int family, const struct open_options *options)
+{
+	int error = option_set_if(fd, SOL_SOCKET, SO_RCVBUF, options->receive_buffer);
+
+	/* Where a datagram was sent to. Asked of all: those of a specific address are not read. */
+	if (!error)
+		error = family == AF_INET ? option_set(fd, IPPROTO_IP, IP_PKTINFO, 1)
+					  : option_set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+	return error;
+}
+
 static int listen_on(int fd, int family, const struct open_options *options, const char **call)
 {
 	int error;
 
 	*call = "setsockopt";
+	if (options->datagrams)
+		return tune_datagrams(fd, family, options);
 	error = tune(fd, family, options);
 	if (error)
 		return error;
@@ -119,6 +135,10 @@ int open_listeners(struct address *address, int count, const struct open_options
 	}
 	for (int i = 0; i < opened && error >= 0; i++)
 		error = listen_on(fds[i], family, options, call);
+	if (error >= 0 && options->by_address && count > 1) {
+		*call = "setsockopt";
+		error = steer_by_address(fds[0], count);
+	}
 	if (error >= 0)
 		return 0;
 	while (opened > 0)

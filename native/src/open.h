@@ -13,6 +13,10 @@ struct open_options {
 	int freebind;    /* addresses this machine does not have yet (IP_FREEBIND) */
 	int fast_open;   /* clients whose first bytes come with their SYN, in the queue at once (TCP_FASTOPEN) */
 	int defer_accept_s; /* clients are told of when they have sent something (TCP_DEFER_ACCEPT) */
+	/* Of sockets for datagrams (UDP), for which only `transparent` and `freebind` of the above mean something: */
+	int datagrams;
+	int receive_buffer; /* bytes (SO_RCVBUF) */
+	int by_address;     /* all datagrams of an address come to one of the sockets */
 };
 
 /* Opens `count` sockets on `address`, each with a queue of its own between which the kernel spreads clients; of a

@@ -1,6 +1,7 @@
 #include "plane.h"
 
 #include "crash.h"
+#include "sessions.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -79,7 +80,8 @@ void plane_stop(struct plane *plane)
 		free_thread(plane, i);
 	}
 	for (int id = 0; id < LISTENING_MOST; id++)
-		free(plane->listenings[id]);
+		if (plane->listenings[id])
+			plane_forget(plane, plane->listenings[id]);
 	free(plane);
 }
 
@@ -104,6 +106,10 @@ struct listening *plane_listening(struct plane *plane, const struct spec *spec)
 void plane_forget(struct plane *plane, struct listening *listening)
 {
 	atomic_store(&plane->listenings[listening->id], NULL);
+	/* Those that have said SAYS_STOPPED have none any more. */
+	for (int i = 0; i < LISTENING_THREADS; i++)
+		sessions_free(listening->shares[i].sessions);
+	access_free(listening->spec.access);
 	free(listening);
 }
 

@@ -37,7 +37,7 @@ static void read_from(struct thread *thread, struct connection *connection, stru
 {
 	from->moved_at = thread->now;
 	if (from == &connection->client)
-		flow_sent(thread, &connection->flow, bytes);
+		flow_sent(&connection->flow, bytes);
 	else
 		flow_received(thread, &connection->flow, bytes);
 }

@@ -68,7 +68,8 @@ static int open_epoll(struct thread *thread)
 
 struct flow *thread_flow(struct thread *thread, uint32_t slot, uint32_t life)
 {
-	struct flow *flow = slab_at(&thread->connections, slot);
+	struct flow *flow = slot & SESSION_SLOT ? slab_at(&thread->sessions, slot & ~SESSION_SLOT)
+						: slab_at(&thread->connections, slot);
 
 	return flow && flow->state != FLOW_FREE && flow->who.life == life ? flow : NULL;
 }
@@ -255,9 +256,11 @@ static void heed(struct thread *thread, const struct epoll_event *event)
 
 	if (life) {
 		/* Earlier events of this batch may have ended it, and its place may be another's. */
-		struct flow *flow = thread_flow(thread, key >> 1, life);
+		struct flow *flow = thread_flow(thread, key & SESSION_SLOT ? key : key >> 1, life);
 
-		if (flow)
+		if (flow && key & SESSION_SLOT)
+			session_event(thread, (struct session *)flow);
+		else if (flow)
 			connection_event(thread, (struct connection *)flow, key & 1, event->events);
 	} else if (key == WAKE_KEY) {
 		rest(thread);
@@ -336,21 +339,34 @@ static int turn(struct thread *thread)
 			listeners_resume(thread);
 		if (thread->pipes.kept)
 			trim_pipes(thread);
+		if (thread->batch)
+			datagrams_flush(thread);
 		tell(thread);
 	}
 	return 0;
+}
+
+static void each_flow(struct thread *thread, struct slab *slab, void (*call)(struct thread *, struct flow *))
+{
+	for (uint32_t slot = 0; slot < slab->slots; slot++) {
+		struct flow *flow = slab_at(slab, slot);
+
+		if (flow->state != FLOW_FREE)
+			call(thread, flow);
+	}
+}
+
+static void end_failed(struct thread *thread, struct flow *flow)
+{
+	flow_end(thread, flow, REASON_PLANE_FAILED, 1);
 }
 
 /* Ends all flows as plane-failed, by a reset: an end would pass for that of what was sent. Those TypeScript owes an
  * answer end when it comes. */
 static void fail(struct thread *thread)
 {
-	for (uint32_t slot = 0; slot < thread->connections.slots; slot++) {
-		struct flow *flow = slab_at(&thread->connections, slot);
-
-		if (flow->state != FLOW_FREE)
-			flow_end(thread, flow, REASON_PLANE_FAILED, 1);
-	}
+	each_flow(thread, &thread->connections, end_failed);
+	each_flow(thread, &thread->sessions, end_failed);
 }
 
 /* A new epoll instance and everything that is to be watched in it. */
@@ -401,6 +417,7 @@ int thread_init(struct thread *thread, struct plane *plane, int index, void *up,
 
 	*thread = (struct thread){ .plane = plane, .index = index, .epoll = -1, .wake = -1 };
 	thread->connections.size = sizeof(struct connection);
+	thread->sessions.size = sizeof(struct session);
 	thread->ready_end = &thread->ready;
 	thread->unsaid_end = &thread->unsaid;
 	thread->now = clock_now();
@@ -420,14 +437,18 @@ int thread_init(struct thread *thread, struct plane *plane, int index, void *up,
 	return error;
 }
 
+static void close_flow(struct thread *thread, struct flow *flow)
+{
+	if (flow->state != FLOW_CLOSED)
+		flow->kind->close(thread, flow, 0);
+}
+
 void thread_destroy(struct thread *thread)
 {
-	for (uint32_t slot = 0; slot < thread->connections.slots; slot++) {
-		struct flow *flow = slab_at(&thread->connections, slot);
-
-		if (flow->state != FLOW_FREE)
-			flow->kind->close(thread, flow, 0);
-	}
+	each_flow(thread, &thread->connections, close_flow);
+	each_flow(thread, &thread->sessions, close_flow);
+	slab_free(&thread->sessions);
+	datagrams_free(thread);
 	slab_free(&thread->connections);
 	for (uint32_t key = 1; key < thread->listener_room; key++)
 		if (thread->listeners[key]) {

@@ -8,6 +8,7 @@
 #define FAIRLEAD_THREAD_H
 
 #include "connection.h"
+#include "datagrams.h"
 #include "listening.h"
 #include "pipes.h"
 #include "ring.h"
@@ -44,6 +45,8 @@ struct thread {
 	unsigned pipes_taken; /* by then */
 	uint8_t *buffer; /* RELAY_BUFFER bytes, for what is read and written at once */
 	struct slab connections;
+	struct slab sessions; /* their slots have SESSION_SLOT as well */
+	struct batch *batch;  /* of datagrams; NULL before there is a listener of them */
 	uint32_t lives; /* flows that began */
 	struct flow *ready, **ready_end;
 	struct flow *unsaid, **unsaid_end;

@@ -46,7 +46,7 @@ enum {
 };
 
 /* What is known of a client. */
-struct entry {
+struct account {
 	int arrived, refused, ended;
 	int holds; /* a slot of `row` */
 	uint32_t row;
@@ -64,7 +64,7 @@ struct fuzzed {
 	enum phase phases[LISTENINGS];
 	struct ring heard;
 	struct ring told;
-	struct entry ledger[LIVES];
+	struct account ledger[LIVES];
 	int abrupt;
 	int lowest; /* descriptor that was free */
 };
@@ -97,7 +97,7 @@ static int lowest_free(void)
 
 /* --- TypeScript's side -------------------------------------------------------------------------------------- */
 
-static struct entry *entry_of(struct fuzzed *fuzzed, uint32_t life)
+static struct account *account_of(struct fuzzed *fuzzed, uint32_t life)
 {
 	must(life > 0 && life < LIVES);
 	return &fuzzed->ledger[life];
@@ -108,10 +108,10 @@ static struct flow *flow_at(struct fuzzed *fuzzed, uint32_t slot)
 	return slab_at(&fuzzed->thread.connections, slot);
 }
 
-static void pay_back(struct entry *entry, uint32_t row)
+static void pay_back(struct account *account, uint32_t row)
 {
-	must(entry->holds && entry->row == row);
-	entry->holds = 0;
+	must(account->holds && account->row == row);
+	account->holds = 0;
 }
 
 static void hear_drained(struct fuzzed *fuzzed, uint32_t id)
@@ -129,35 +129,35 @@ static void hear_stopped(struct fuzzed *fuzzed, uint32_t id)
 
 static void hear_ended(struct fuzzed *fuzzed, const struct said_ended *said)
 {
-	struct entry *entry = entry_of(fuzzed, said->who.life);
+	struct account *account = account_of(fuzzed, said->who.life);
 
-	must(entry->arrived && !entry->refused && !entry->ended);
-	entry->ended = 1;
+	must(account->arrived && !account->refused && !account->ended);
+	account->ended = 1;
 	if (said->row != NO_ROW)
-		pay_back(entry, (uint32_t)said->row);
-	must(!entry->holds && said->rx >= 0 && said->tx >= 0 && said->duration_ms >= 0);
+		pay_back(account, (uint32_t)said->row);
+	must(!account->holds && said->rx >= 0 && said->tx >= 0 && said->duration_ms >= 0);
 }
 
 static void hear_record(struct fuzzed *fuzzed, const struct record *record)
 {
 	const struct who *who = (const struct who *)record->payload;
-	struct entry *entry = record->kind <= SAYS_ENDED ? entry_of(fuzzed, who->life) : NULL;
+	struct account *account = record->kind <= SAYS_ENDED ? account_of(fuzzed, who->life) : NULL;
 
-	must(!entry || (who->listening < LISTENINGS && fuzzed->listenings[who->listening] && !entry->ended));
+	must(!account || (who->listening < LISTENINGS && fuzzed->listenings[who->listening] && !account->ended));
 	switch (record->kind) {
 	case SAYS_ARRIVED:
-		must(!entry->arrived);
-		entry->arrived = 1;
+		must(!account->arrived);
+		account->arrived = 1;
 		break;
 	case SAYS_HEADED:
-		must(entry->arrived && ((const struct said_headed *)record->payload)->length <= FLOW_HEAD_MOST);
+		must(account->arrived && ((const struct said_headed *)record->payload)->length <= FLOW_HEAD_MOST);
 		break;
 	case SAYS_DIAL_FAILED:
-		pay_back(entry, ((const struct said_dial_failed *)record->payload)->row);
+		pay_back(account, ((const struct said_dial_failed *)record->payload)->row);
 		break;
 	case SAYS_CONNECTED:
 	case SAYS_FIRST_BYTE:
-		must(entry->holds && entry->row == ((const struct said_reached *)record->payload)->row);
+		must(account->holds && account->row == ((const struct said_reached *)record->payload)->row);
 		break;
 	case SAYS_ENDED:
 		hear_ended(fuzzed, (const struct said_ended *)record->payload);
@@ -261,7 +261,7 @@ static void tell_answer(struct fuzzed *fuzzed, struct record *record)
 {
 	struct told_dial *told = (struct told_dial *)record->payload;
 	struct flow *flow = flow_at(fuzzed, told->flow.slot);
-	struct entry *entry;
+	struct account *account;
 	int known;
 
 	hear(fuzzed);
@@ -272,13 +272,13 @@ static void tell_answer(struct fuzzed *fuzzed, struct record *record)
 	known = flow && flow->known;
 	if (world_obey(record) < 0)
 		return;
-	entry = entry_of(fuzzed, told->flow.life);
-	must(entry->arrived && !entry->holds && !entry->refused && !entry->ended);
+	account = account_of(fuzzed, told->flow.life);
+	must(account->arrived && !account->holds && !account->refused && !account->ended);
 	if (record->kind == TOLD_DIAL) {
-		entry->holds = 1;
-		entry->row = told->row;
+		account->holds = 1;
+		account->row = told->row;
 	}
-	entry->refused = record->kind == TOLD_REFUSE && !known;
+	account->refused = record->kind == TOLD_REFUSE && !known;
 }
 
 /* What is too short goes there as it is, and means nothing. */
@@ -486,9 +486,9 @@ static void finish(struct fuzzed *fuzzed)
 		}
 	}
 	for (uint32_t life = 1; life < LIVES; life++) {
-		const struct entry *entry = &fuzzed->ledger[life];
+		const struct account *account = &fuzzed->ledger[life];
 
-		must(entry->arrived == entry->refused + entry->ended && !entry->holds);
+		must(account->arrived == account->refused + account->ended && !account->holds);
 	}
 	must(fuzzed->thread.pipes.open == fuzzed->thread.pipes.kept);
 }

@@ -19,6 +19,19 @@ export interface OpenOptions {
   readonly freebind?: number
   readonly fastOpen?: number
   readonly deferAcceptSeconds?: number
+  /** 1: for datagrams; then most of the above means nothing. */
+  readonly datagrams?: number
+  readonly receiveBuffer?: number
+  /** 1: all datagrams of an IP address come to one of the sockets. */
+  readonly byAddress?: number
+}
+
+/** See `AccessTable`; the numbers are 1 where address 0 is allowed. */
+export interface AccessWords {
+  readonly ipv4: Uint32Array
+  readonly ipv4Allows: number
+  readonly ipv6: Uint32Array
+  readonly ipv6Allows: number
 }
 
 /** What is the same for all flows of a listening; times are whole milliseconds and 0 is without limit. */
@@ -34,6 +47,15 @@ export interface Spec {
   readonly mark?: number
   readonly transparent?: number
   readonly source?: Whereabouts | undefined
+  /** 1: it is one of datagrams, and the rest is as in `DatagramSpec`, of one thread. */
+  readonly datagrams?: number
+  readonly byIp?: number
+  readonly maxRequests?: number
+  readonly maxResponses?: number
+  readonly maxSessions?: number
+  readonly tellUnreachable?: number
+  readonly glimpses?: number
+  readonly access?: AccessWords | undefined
 }
 
 export interface Addon {
@@ -57,6 +79,10 @@ export interface Addon {
   forget(plane: Handle, listening: number): void
   /** Counters for a block of rows of one thread; they must live until `forget`. */
   rows(plane: Handle, listening: number, thread: number, block: number, counters: Float64Array): void
+  /** Adds what a listening has dropped: datagrams by access, undecided, draining, send. */
+  drops(plane: Handle, listening: number, sums: Float64Array): void
+  /** Datagrams the kernel has dropped at a socket since it was opened. */
+  dropped(fd: number): number
   /** Opens `count` sockets that share an address. Their descriptors are the caller's. */
   open(where: Whereabouts, count: number, options: OpenOptions): { fds: number[]; port: number }
   /** Closes a descriptor that no thread was given. */

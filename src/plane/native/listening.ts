@@ -39,6 +39,10 @@ export interface Parts {
 export interface House {
   /** Shows the threads what they were told, now or at the end of the batch. */
   publish(): void
+  /** Adds up what the threads have dropped; see `Addon.drops`. */
+  drops(sums: Float64Array): void
+  /** What the kernel has dropped at a socket. */
+  dropped(fd: number): number
   giveRows(thread: number, block: number, counters: Float64Array): void
   /** All threads have stopped. */
   forget(): void
@@ -77,6 +81,8 @@ export class NativeListening implements Listening {
   readonly #dials = new WeakMap<Address, Whereabouts>()
   #lastFlow = 0
   #reason: Ending | undefined
+  /** What was dropped: always nothing for connections, the last that was known once its sockets may be closed. */
+  #dropped: Drops | undefined
   #toDrain: number
   #toStop: number
   #drained: Promise<void> | undefined
@@ -87,6 +93,7 @@ export class NativeListening implements Listening {
   constructor(id: number, { spec, desk, opened, outboxes }: Parts, house: House) {
     this.#id = id
     this.#measured = spec.measure ?? false
+    if (!spec.datagrams) this.#dropped = NO_DROPS
     this.#desk = desk
     this.#opened = opened
     this.#outboxes = outboxes
@@ -127,7 +134,12 @@ export class NativeListening implements Listening {
   }
 
   drops(): Drops {
-    return NO_DROPS
+    if (this.#dropped) return this.#dropped
+    const sums = new Float64Array(4)
+    this.#house.drops(sums)
+    const [access, undecided, draining, send] = sums as unknown as [number, number, number, number]
+    const queue = this.#opened.flatMap(({ fds }) => fds).map((fd) => this.#house.dropped(fd))
+    return { queue: queue.reduce((sum, count) => sum + count, 0), access, undecided, draining, send }
   }
 
   drop(row: number, reason: Ending): void {
@@ -348,6 +360,7 @@ export class NativeListening implements Listening {
 
   async #stop(reason: Ending): Promise<void> {
     await this.drain()
+    this.#dropped = this.drops()
     this.#reason = reason
     const stopped = new Promise<void>((resolve) => (this.#onStopped = resolve))
     this.#tellAll(TOLD.STOP, [this.#id, numberOf(reason)])

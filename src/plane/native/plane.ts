@@ -14,10 +14,10 @@ import { UnsupportedError } from '../../core/errors.ts'
 import { logger } from '../../core/log.ts'
 import { openBind } from '../bind.ts'
 import { keepAliveSeconds } from '../keepalive.ts'
-import type { Desk, Listening, ListenSpec, Plane, SocketOptions } from '../plane.ts'
+import type { DatagramSpec, Desk, Listening, ListenSpec, Plane, SocketOptions } from '../plane.ts'
 import type { Addon, Handle, OpenOptions, Spec } from './addon.ts'
 import { whereabouts } from './address.ts'
-import { MOST_OPTION, wholeMs } from './limits.ts'
+import { MOST_OPTION, MOST_WORD, wholeMs } from './limits.ts'
 import { NativeListening } from './listening.ts'
 import type { Opened } from './listening.ts'
 import { REASONS, SAYS, TOLD, TROUBLE, TROUBLED, WHO } from './records.ts'
@@ -106,12 +106,15 @@ export class NativePlane implements Plane {
       report: Number(spec.report),
       measure: Number(spec.measure ?? false),
       ...dialOptions(spec.sockets),
+      ...sessionOptions(spec.datagrams, threads),
     })
     const listening = new NativeListening(
       id,
       { spec, desk, opened, outboxes: this.#outboxes },
       {
         publish: () => this.#publish(),
+        drops: (sums) => this.#addon.drops(this.#handle, id, sums),
+        dropped: (fd) => this.#addon.dropped(fd),
         giveRows: (thread, block, counters) => this.#addon.rows(this.#handle, id, thread, block, counters),
         forget: () => {
           this.#listenings.delete(id)
@@ -139,7 +142,9 @@ export class NativePlane implements Plane {
       backlog: spec.backlog,
       keepAliveSeconds: keepAliveSeconds(spec.keepAliveMs),
       ...listenOptions(spec.sockets),
+      ...datagramOptions(spec.datagrams),
     }
+    if (spec.datagrams && isUnix(bind)) throw new UnsupportedError('a unix socket takes no datagrams')
     return openBind(bind, async (where) => {
       const { fds, port } = this.#openSockets(where, this.threads, options)
       return { bind, fds, text: addressText(isUnix(where) ? where : { host: where.host, port }) }
@@ -228,6 +233,33 @@ function listenOptions(sockets: SocketOptions | undefined): Partial<OpenOptions>
     fastOpen: Math.min(sockets.fastOpen, MOST_OPTION),
     freebind: Number(sockets.freebind),
     transparent: Number(sockets.transparent),
+  }
+}
+
+function datagramOptions(datagrams: DatagramSpec | undefined): Partial<OpenOptions> {
+  if (!datagrams) return {}
+  const receiveBuffer = Math.min(datagrams.receiveBuffer, MOST_OPTION)
+  return { datagrams: 1, receiveBuffer, byAddress: Number(datagrams.sessionKey === 'ip') }
+}
+
+/** Each thread has its part of the sessions. */
+function sessionOptions(datagrams: DatagramSpec | undefined, threads: number): Partial<Spec> {
+  if (!datagrams) return {}
+  const { access } = datagrams
+  return {
+    datagrams: 1,
+    byIp: Number(datagrams.sessionKey === 'ip'),
+    maxRequests: Math.min(datagrams.maxRequests, MOST_WORD),
+    maxResponses: Math.min(datagrams.maxResponses, MOST_WORD),
+    maxSessions: Math.min(Math.ceil((datagrams.maxSessions || Infinity) / threads), MOST_WORD),
+    tellUnreachable: Number(datagrams.tellUnreachable),
+    glimpses: datagrams.glimpses,
+    access: access && {
+      ipv4: access.ipv4.words,
+      ipv4Allows: Number(access.ipv4.firstAllows),
+      ipv6: access.ipv6.words,
+      ipv6Allows: Number(access.ipv6.firstAllows),
+    },
   }
 }
 

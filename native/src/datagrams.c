@@ -1,0 +1,289 @@
+#include "datagrams.h"
+
+#include "thread.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+	RECEIVES = 4, /* batches a turn takes from one listener */
+	/* A page more or less would have the beginnings of all datagrams meet in the same few lines of the cache. */
+	STRIDE = DATAGRAM_BYTES + 5 * 64,
+	CONTROL = CMSG_SPACE(sizeof(struct in6_pktinfo)), /* that of IPv4 is shorter */
+};
+
+/* One way: what the kernel is handed, and room for the bytes. */
+struct way {
+	struct mmsghdr messages[DATAGRAMS];
+	struct iovec parts[DATAGRAMS];
+	struct sockaddr_in6 names[DATAGRAMS];
+	uint8_t controls[DATAGRAMS][CONTROL] __attribute__((aligned(8)));
+	uint8_t *bytes;
+};
+
+struct batch {
+	struct way in;
+	struct way out;
+	int fds[DATAGRAMS]; /* what was posted leaves by these */
+	struct share *shares[DATAGRAMS];
+	uint32_t posted;
+};
+
+static void lay_out(struct way *way)
+{
+	for (int i = 0; i < DATAGRAMS; i++) {
+		way->parts[i] = (struct iovec){ way->bytes + (size_t)i * STRIDE, DATAGRAM_BYTES };
+		way->messages[i].msg_hdr = (struct msghdr){ .msg_iov = &way->parts[i], .msg_iovlen = 1 };
+	}
+}
+
+int datagrams_prepare(struct thread *thread)
+{
+	struct batch *batch;
+
+	if (thread->batch)
+		return 0;
+	batch = calloc(1, sizeof(*batch));
+	if (!batch)
+		return -ENOMEM;
+	/* Untouched pages cost nothing: most datagrams are short. */
+	batch->in.bytes = malloc((size_t)DATAGRAMS * STRIDE);
+	batch->out.bytes = malloc((size_t)DATAGRAMS * STRIDE);
+	thread->batch = batch;
+	if (!batch->in.bytes || !batch->out.bytes) {
+		datagrams_free(thread);
+		return -ENOMEM;
+	}
+	lay_out(&batch->in);
+	lay_out(&batch->out);
+	return 0;
+}
+
+void datagrams_free(struct thread *thread)
+{
+	if (!thread->batch)
+		return;
+	free(thread->batch->in.bytes);
+	free(thread->batch->out.bytes);
+	free(thread->batch);
+	thread->batch = NULL;
+}
+
+/* --- from clients ------------------------------------------------------------------------------------------- */
+
+/* Where a datagram was sent to, by what the kernel says beside it (ip(7), IP_PKTINFO; RFC 3542, 6.2). */
+static void read_local(struct msghdr *message, struct caller *caller)
+{
+	for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
+		if (part->cmsg_level == IPPROTO_IP && part->cmsg_type == IP_PKTINFO) {
+			const struct in_pktinfo *info = (const struct in_pktinfo *)CMSG_DATA(part);
+
+			memcpy(caller->local_ip, &info->ipi_spec_dst, 4);
+			caller->interface = info->ipi_ifindex;
+		} else if (part->cmsg_level == IPPROTO_IPV6 && part->cmsg_type == IPV6_PKTINFO) {
+			const struct in6_pktinfo *info = (const struct in6_pktinfo *)CMSG_DATA(part);
+			int mapped = IN6_IS_ADDR_V4MAPPED(&info->ipi6_addr);
+
+			memcpy(caller->local_ip, info->ipi6_addr.s6_addr + (mapped ? 12 : 0), mapped ? 4 : 16);
+			caller->interface = info->ipi6_ifindex;
+		}
+	}
+}
+
+static void read_caller(const struct listener *listener, struct msghdr *message, struct caller *caller)
+{
+	const struct sockaddr *from = message->msg_name;
+
+	memset(caller, 0, sizeof(*caller));
+	memcpy(&caller->from, from, message->msg_namelen);
+	caller->family = address_parts_of(from, caller->ip, &caller->port);
+	caller->bind = listener->bind;
+	if (listener->fixed)
+		memcpy(caller->local_ip, listener->local_ip, sizeof(caller->local_ip));
+	else
+		read_local(message, caller);
+}
+
+static void take(struct thread *thread, struct listener *listener, struct mmsghdr *message)
+{
+	struct sessions *sessions = listener->share->sessions;
+	int by_ip = listener->share->listening->spec.datagrams.by_ip;
+	const uint8_t *bytes = message->msg_hdr.msg_iov->iov_base;
+	struct session *session;
+	struct caller caller;
+	uint32_t hash;
+
+	read_caller(listener, &message->msg_hdr, &caller);
+	hash = sessions_hash(sessions, &caller, by_ip);
+	session = sessions_find(thread, sessions, &caller, hash, by_ip);
+	if (!session) {
+		session_begin(thread, listener, &caller, hash, bytes, message->msg_len);
+		return;
+	}
+	if (by_ip)
+		session->peer = caller.from;
+	session_request(thread, session, bytes, message->msg_len);
+}
+
+void datagrams_receive(struct thread *thread, struct listener *listener)
+{
+	struct way *in = &thread->batch->in;
+	int count = DATAGRAMS;
+
+	for (int i = 0; i < RECEIVES && count == DATAGRAMS; i++) {
+		for (int n = 0; n < DATAGRAMS; n++) {
+			struct msghdr *message = &in->messages[n].msg_hdr;
+
+			message->msg_name = &in->names[n];
+			message->msg_namelen = sizeof(in->names[n]);
+			message->msg_control = listener->fixed ? NULL : in->controls[n];
+			message->msg_controllen = listener->fixed ? 0 : CONTROL;
+		}
+		count = syscall(SYS_recvmmsg, listener->fd, in->messages, DATAGRAMS, MSG_DONTWAIT, NULL);
+		for (int n = 0; n < count; n++)
+			take(thread, listener, &in->messages[n]);
+	}
+}
+
+/* --- to clients --------------------------------------------------------------------------------------------- */
+
+int datagrams_from_backend(struct thread *thread, int fd, int most)
+{
+	struct batch *batch = thread->batch;
+	int room = DATAGRAMS - (int)batch->posted, count;
+
+	if (room < most && batch->posted > 0) {
+		datagrams_flush(thread);
+		room = DATAGRAMS;
+	}
+	if (most > room)
+		most = room;
+	for (int i = 0; i < most; i++) {
+		struct msghdr *message = &batch->out.messages[batch->posted + i].msg_hdr;
+
+		message->msg_name = message->msg_control = NULL;
+		message->msg_namelen = message->msg_controllen = 0;
+		message->msg_iov->iov_len = DATAGRAM_BYTES;
+	}
+	count = syscall(SYS_recvmmsg, fd, batch->out.messages + batch->posted, most, MSG_DONTWAIT, NULL);
+	return count < 0 ? -errno : count;
+}
+
+const uint8_t *datagrams_bytes(struct thread *thread, int index, uint32_t *length)
+{
+	struct mmsghdr *message = &thread->batch->out.messages[thread->batch->posted + index];
+
+	*length = message->msg_len;
+	return message->msg_hdr.msg_iov->iov_base;
+}
+
+/* Answers leave from the address the client asked. */
+static void write_local(struct msghdr *message, uint8_t *control, const struct session *session, int family)
+{
+	const struct who *who = &session->flow.who;
+	struct cmsghdr *part;
+
+	message->msg_control = control;
+	message->msg_controllen = CONTROL;
+	part = CMSG_FIRSTHDR(message);
+	if (family == AF_INET) {
+		struct in_pktinfo info = { 0 };
+
+		memcpy(&info.ipi_spec_dst, who->local_ip, 4);
+		*part = (struct cmsghdr){ CMSG_LEN(sizeof(info)), IPPROTO_IP, IP_PKTINFO };
+		memcpy(CMSG_DATA(part), &info, sizeof(info));
+		message->msg_controllen = CMSG_SPACE(sizeof(info));
+		return;
+	}
+	struct in6_pktinfo info = { 0 };
+
+	if (who->family == FAMILY_IPV4) {
+		info.ipi6_addr.s6_addr[10] = info.ipi6_addr.s6_addr[11] = 0xff;
+		memcpy(info.ipi6_addr.s6_addr + 12, who->local_ip, 4);
+	} else {
+		memcpy(&info.ipi6_addr, who->local_ip, 16);
+		/* Only a link-local address needs to be told whose it is. */
+		if (IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr))
+			info.ipi6_ifindex = session->interface;
+	}
+	*part = (struct cmsghdr){ CMSG_LEN(sizeof(info)), IPPROTO_IPV6, IPV6_PKTINFO };
+	memcpy(CMSG_DATA(part), &info, sizeof(info));
+}
+
+void datagrams_answer(struct thread *thread, struct session *session)
+{
+	struct batch *batch = thread->batch;
+	uint32_t at = batch->posted++;
+	struct mmsghdr *message = &batch->out.messages[at];
+	const struct listener *listener = session->listener;
+	int family = session->peer.sin6_family;
+
+	batch->fds[at] = listener->fd;
+	batch->shares[at] = listener->share;
+	batch->out.names[at] = session->peer;
+	message->msg_hdr.msg_name = &batch->out.names[at];
+	message->msg_hdr.msg_namelen = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+	message->msg_hdr.msg_iov->iov_len = message->msg_len;
+	if (!listener->fixed)
+		write_local(&message->msg_hdr, batch->out.controls[at], session, family);
+}
+
+void datagrams_shoot(struct thread *thread, struct share *share, int fd, const struct address *to, const uint8_t *bytes,
+		     uint32_t length)
+{
+	struct batch *batch = thread->batch;
+	struct msghdr *message;
+	uint32_t at;
+
+	if (batch->posted == DATAGRAMS)
+		datagrams_flush(thread);
+	at = batch->posted++;
+	message = &batch->out.messages[at].msg_hdr;
+	batch->fds[at] = fd;
+	batch->shares[at] = share;
+	memcpy(&batch->out.names[at], &to->any, to->length);
+	message->msg_name = &batch->out.names[at];
+	message->msg_namelen = to->length;
+	message->msg_control = NULL;
+	message->msg_controllen = 0;
+	memcpy(message->msg_iov->iov_base, bytes, length);
+	message->msg_iov->iov_len = length;
+}
+
+/* Sends those from `from` to before `to`, which leave by one socket. */
+static void send_run(struct batch *batch, uint32_t from, uint32_t to)
+{
+	while (from < to) {
+		int sent = syscall(SYS_sendmmsg, batch->fds[from], batch->out.messages + from, to - from,
+				   MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (sent > 0) {
+			from += sent;
+			continue;
+		}
+		if (errno == EINTR)
+			continue;
+		/* A full queue is full for the others too; what else went wrong is this one's. */
+		do
+			flow_count(&batch->shares[from]->drops.send, 1);
+		while (++from < to && errno == EAGAIN);
+	}
+}
+
+void datagrams_flush(struct thread *thread)
+{
+	struct batch *batch = thread->batch;
+	uint32_t posted = batch->posted;
+
+	batch->posted = 0;
+	for (uint32_t from = 0, to; from < posted; from = to) {
+		to = from + 1;
+		while (to < posted && batch->fds[to] == batch->fds[from])
+			to++;
+		send_run(batch, from, to);
+	}
+}

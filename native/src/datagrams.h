@@ -1,0 +1,43 @@
+/* Datagrams in batches: out of the sockets that clients send to, and back to them.
+ *
+ *      listener ──► in: one recvmmsg ──► session_request of each
+ *      session ──► out: room ... post ──► one sendmmsg for all that leave by the same socket
+ */
+#ifndef FAIRLEAD_DATAGRAMS_H
+#define FAIRLEAD_DATAGRAMS_H
+
+#include "session.h"
+
+#include <sys/socket.h>
+
+enum {
+	DATAGRAMS = 64,             /* in a batch */
+	DATAGRAM_BYTES = 64 * 1024, /* the longest there is fits */
+};
+
+struct batch;
+
+/* Receives what clients have sent, a bounded number. */
+void datagrams_receive(struct thread *thread, struct listener *listener);
+
+/* Receives what the backend has sent: at most `most` datagrams, and no more than one turn of the batch. The number, or
+ * -errno. They are at `datagrams_bytes` 0 and so on, until they are posted, in that order, or left. */
+int datagrams_from_backend(struct thread *thread, int fd, int most);
+const uint8_t *datagrams_bytes(struct thread *thread, int index, uint32_t *length);
+
+/* Posts the next one to the client of the session. */
+void datagrams_answer(struct thread *thread, struct session *session);
+
+/* Posts bytes to an address by `fd`, which stays open until datagrams_flush. */
+void datagrams_shoot(struct thread *thread, struct share *share, int fd, const struct address *to, const uint8_t *bytes,
+		     uint32_t length);
+
+/* Sends what was posted. */
+void datagrams_flush(struct thread *thread);
+
+/* Memory for batches, when the first listener is opened. 0 or -ENOMEM. */
+int datagrams_prepare(struct thread *thread);
+
+void datagrams_free(struct thread *thread);
+
+#endif

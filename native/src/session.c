@@ -1,0 +1,471 @@
+#include "session.h"
+
+#include "access.h"
+#include "backend.h"
+#include "datagrams.h"
+#include "plane.h"
+#include "thread.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+	WAITING_COUNT = 8,           /* datagrams that wait, */
+	WAITING_BYTES = 64 * 1024,   /* and their bytes */
+	UNDECIDED = 1024,            /* sessions of a share that wait for a decision */
+	ANSWERS = 64,                /* datagrams of one backend a turn takes, */
+	ANSWERS_AT_ONCE = 4,         /* by one call: a question has one answer mostly */
+	TOUCH_NS = 10 * 1000000,     /* who was heard of since is not newer for it */
+	GLIMPSE_BYTES = 64,
+};
+
+static struct session *of(struct flow *flow)
+{
+	return (struct session *)flow;
+}
+
+static const struct datagram_spec *datagrams_of(const struct session *session)
+{
+	return &spec_of(&session->flow)->datagrams;
+}
+
+static struct sessions *all(const struct session *session)
+{
+	return session->flow.share->sessions;
+}
+
+static void touch(struct thread *thread, struct session *session)
+{
+	if (thread->now - session->touched_at < TOUCH_NS)
+		return;
+	session->touched_at = thread->now;
+	sessions_touch(all(session), session);
+}
+
+/* --- what waits --------------------------------------------------------------------------------------------- */
+
+/* Keeps a datagram behind those that wait; drops it when they are too many. */
+static void keep(struct session *session, const uint8_t *bytes, uint32_t length)
+{
+	struct waiting **last = &session->waiting, *waiting = NULL;
+
+	if (session->waiting_count < WAITING_COUNT && session->waiting_bytes + length <= WAITING_BYTES)
+		waiting = malloc(sizeof(*waiting) + length);
+	if (!waiting) {
+		flow_count(&session->flow.share->drops.undecided, 1);
+		return;
+	}
+	waiting->next = NULL;
+	waiting->length = length;
+	memcpy(waiting->bytes, bytes, length);
+	while (*last)
+		last = &(*last)->next;
+	*last = waiting;
+	session->waiting_count++;
+	session->waiting_bytes += length;
+}
+
+static void drop_waiting(struct session *session)
+{
+	while (session->waiting) {
+		struct waiting *next = session->waiting->next;
+
+		free(session->waiting);
+		session->waiting = next;
+	}
+	session->waiting_count = session->waiting_bytes = 0;
+}
+
+/* --- times -------------------------------------------------------------------------------------------------- */
+
+static int64_t client_due(const struct session *session)
+{
+	return after(session->heard_at, spec_of(&session->flow)->client_idle_ms);
+}
+
+static int64_t backend_due(const struct session *session)
+{
+	return after(session->answered_at, spec_of(&session->flow)->backend_idle_ms);
+}
+
+static void watch_time(struct thread *thread, struct session *session)
+{
+	int64_t due = least(client_due(session), backend_due(session));
+
+	if (due > thread->now)
+		flow_look_at(thread, &session->flow, due);
+	else if (session->spent)
+		flow_end(thread, &session->flow, REASON_MAX_REQUESTS, 0);
+	else
+		flow_end(thread, &session->flow,
+			 due == client_due(session) ? REASON_CLIENT_IDLE : REASON_BACKEND_IDLE, 0);
+}
+
+/* --- to the backend ----------------------------------------------------------------------------------------- */
+
+static void close_backend(struct session *session)
+{
+	if (session->fd >= 0)
+		close(session->fd);
+	session->fd = -1;
+}
+
+/* Nobody is there: datagrams without an answer are for the next backend. */
+static void lose_backend(struct thread *thread, struct session *session, int error)
+{
+	close_backend(session);
+	flow_dial_failed(thread, &session->flow, error);
+}
+
+static int is_unreachable(int error)
+{
+	return error == ECONNREFUSED || error == ENOPROTOOPT || error == EHOSTUNREACH || error == ENETUNREACH;
+}
+
+/* 0, or -errno when the backend is gone; whatever else goes wrong is the datagram's. A call may tell what became of an
+ * earlier datagram instead of sending this one (udp(7), "Error handling"): then it is made once more. */
+static int pass_on(struct session *session, const uint8_t *bytes, uint32_t length)
+{
+	for (int again = 0; again < 2; again++) {
+		if (syscall(SYS_sendto, session->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) >= 0)
+			return 0;
+		if (is_unreachable(errno) && datagrams_of(session)->tell_unreachable)
+			return -errno;
+		if (errno != EINTR && errno != EMSGSIZE && !is_unreachable(errno))
+			break;
+	}
+	flow_count(&session->flow.share->drops.send, 1);
+	return 0;
+}
+
+static void count_request(struct session *session)
+{
+	struct row *row = session->flow.row_counters;
+
+	if (session->flow.state != FLOW_RELAYING)
+		return;
+	flow_count(&row->requests, session->requests - session->requests_counted);
+	session->requests_counted = session->requests;
+}
+
+void session_request(struct thread *thread, struct session *session, const uint8_t *bytes, uint32_t length)
+{
+	struct flow *flow = &session->flow;
+	uint32_t most = datagrams_of(session)->max_requests;
+	int error;
+
+	session->heard_at = thread->now;
+	session->requests++;
+	flow_sent(flow, length);
+	count_request(session);
+	touch(thread, session);
+	if (most > 0 && session->requests >= most) {
+		session->spent = 1;
+		sessions_detach(all(session), session);
+	}
+	if (flow->state != FLOW_RELAYING) {
+		keep(session, bytes, length);
+		return;
+	}
+	error = pass_on(session, bytes, length);
+	if (error) {
+		keep(session, bytes, length);
+		lose_backend(thread, session, -error);
+	}
+}
+
+/* --- arriving ----------------------------------------------------------------------------------------------- */
+
+static const struct kind kind;
+
+/* Whether a stranger is let in; counts it where not. */
+static int admit(struct thread *thread, struct share *share, const struct caller *caller)
+{
+	const struct spec *spec = &share->listening->spec;
+	double *drops = NULL;
+
+	if (share->shut || share->stopping)
+		drops = &share->drops.draining;
+	else if (spec->access && !access_allows(spec->access, caller->family, caller->ip))
+		drops = &share->drops.access;
+	else if (share->owed >= UNDECIDED || !thread_can_say(thread, sizeof(struct who)))
+		drops = &share->drops.undecided;
+	if (drops)
+		flow_count(drops, 1);
+	return drops == NULL;
+}
+
+static void make_room(struct thread *thread, struct share *share)
+{
+	struct session *oldest;
+
+	if (share->sessions->open < share->listening->spec.datagrams.max_sessions)
+		return;
+	oldest = sessions_oldest(share->sessions);
+	if (oldest)
+		flow_end(thread, &oldest->flow, REASON_EVICTED, 0);
+}
+
+void session_begin(struct thread *thread, struct listener *listener, const struct caller *caller, uint32_t hash,
+		   const uint8_t *bytes, uint32_t length)
+{
+	struct share *share = listener->share;
+	struct session *session;
+	struct who *who;
+	uint32_t slot;
+
+	if (!admit(thread, share, caller))
+		return;
+	make_room(thread, share);
+	session = slab_take(&thread->sessions, &slot);
+	if (!session) {
+		flow_count(&share->drops.undecided, 1);
+		return;
+	}
+	*session = (struct session){ .flow.who.slot = SESSION_SLOT | slot, .fd = -1 };
+	session->hash = hash;
+	session->listener = listener;
+	session->peer = caller->from;
+	session->interface = caller->interface;
+	if (sessions_add(share->sessions, session, share->listening->spec.datagrams.max_requests != 1) < 0) {
+		flow_count(&share->drops.undecided, 1);
+		slab_give(&thread->sessions, session, slot);
+		return;
+	}
+	flow_begin(thread, &session->flow, &kind, share);
+	who = &session->flow.who;
+	who->bind = caller->bind;
+	who->fd = -1;
+	who->family = caller->family;
+	who->port = caller->port;
+	who->local_port = listener->local_port;
+	memcpy(who->ip, caller->ip, sizeof(who->ip));
+	memcpy(who->local_ip, caller->local_ip, sizeof(who->local_ip));
+	session->touched_at = thread->now;
+	session_request(thread, session, bytes, length);
+	flow_arrived(thread, &session->flow);
+}
+
+/* --- answers of TypeScript ---------------------------------------------------------------------------------- */
+
+/* A socket of the share that belongs to no session: nothing is read from it. */
+static int shot_socket(struct session *session, const struct address *address)
+{
+	int *shot = &all(session)->shots[address->any.sa_family == AF_INET6];
+
+	if (*shot < 0)
+		*shot = backend_open(&session->flow, address, SOCK_DGRAM);
+	return *shot;
+}
+
+static void fire(struct thread *thread, struct session *session, const struct address *address)
+{
+	int fd = shot_socket(session, address);
+
+	if (fd < 0) {
+		lose_backend(thread, session, -fd);
+		return;
+	}
+	flow_connected(thread, &session->flow);
+	count_request(session);
+	if (session->waiting)
+		datagrams_shoot(thread, session->flow.share, fd, address, session->waiting->bytes,
+				session->waiting->length);
+	flow_end(thread, &session->flow, REASON_MAX_REQUESTS, 0);
+}
+
+static int open_backend(struct thread *thread, struct session *session, const struct address *address)
+{
+	const struct who *who = &session->flow.who;
+	int fd = backend_open(&session->flow, address, SOCK_DGRAM);
+
+	if (fd < 0)
+		return fd;
+	session->fd = fd;
+	if (fd >= thread->plane->ceiling)
+		return -EMFILE;
+	if (connect(fd, &address->any, address->length) < 0)
+		return -errno;
+	return thread_watch(thread, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, who->slot, who->life);
+}
+
+static void send_waiting(struct thread *thread, struct session *session)
+{
+	int error = 0;
+
+	for (struct waiting *each = session->waiting; each && !error; each = each->next)
+		error = pass_on(session, each->bytes, each->length);
+	if (error)
+		lose_backend(thread, session, -error);
+	else if (session->responses > 0 || !datagrams_of(session)->tell_unreachable)
+		drop_waiting(session);
+}
+
+static void dial(struct thread *thread, struct flow *flow, const struct told_dial *told)
+{
+	struct session *session = of(flow);
+	struct address address;
+	int error = flow->row_counters ? address_of_ip(&address, told->family, told->ip, told->port) : -EINVAL;
+
+	if (!error && datagrams_of(session)->max_requests == 1 && !spec_of(flow)->transparent) {
+		fire(thread, session, &address);
+		return;
+	}
+	if (!error)
+		error = open_backend(thread, session, &address);
+	if (error) {
+		lose_backend(thread, session, -error);
+		return;
+	}
+	flow_connected(thread, flow);
+	count_request(session);
+	session->answered_at = thread->now;
+	watch_time(thread, session);
+	if (flow->state == FLOW_RELAYING)
+		send_waiting(thread, session);
+	if (flow->state == FLOW_RELAYING && datagrams_of(session)->max_requests == 1)
+		flow_end(thread, flow, REASON_MAX_REQUESTS, 0);
+}
+
+/* The first datagram is all there is to be shown. */
+static void wait(struct thread *thread, struct flow *flow, const struct told_wait *told)
+{
+	(void)told;
+	if (of(flow)->headed || !of(flow)->waiting) {
+		flow_end(thread, flow, REASON_BAD_HEADER, 0);
+		return;
+	}
+	of(flow)->headed = 1;
+	flow_ask(thread, flow, SAYS_HEADED);
+}
+
+static struct head head(struct flow *flow)
+{
+	const struct waiting *first = of(flow)->waiting;
+
+	return first ? (struct head){ first->bytes, first->length, 0 } : (struct head){ 0 };
+}
+
+/* --- from the backend --------------------------------------------------------------------------------------- */
+
+static void glimpse(struct thread *thread, struct session *session, const uint8_t *bytes, uint32_t length)
+{
+	uint32_t shown = least(length, GLIMPSE_BYTES);
+	struct said_glimpsed *said = thread_say(thread, SAYS_GLIMPSED, sizeof(*said) + shown, 0);
+
+	if (!said)
+		return; /* The next one is shown. */
+	said->who = session->flow.who;
+	said->row = session->flow.row;
+	said->length = shown;
+	memcpy(said->bytes, bytes, shown);
+}
+
+/* Passes the datagram at the beginning of the batch on. 1 when the session is over by it. */
+static int respond(struct thread *thread, struct session *session)
+{
+	const struct datagram_spec *spec = datagrams_of(session);
+	uint32_t length;
+	const uint8_t *bytes = datagrams_bytes(thread, 0, &length);
+
+	if (session->responses < spec->glimpses)
+		glimpse(thread, session, bytes, length);
+	if (session->responses == 0) {
+		sessions_answered(all(session), session);
+		drop_waiting(session);
+	}
+	session->responses++;
+	session->answered_at = thread->now;
+	flow_received(thread, &session->flow, length);
+	flow_count(&session->flow.row_counters->responses, 1);
+	touch(thread, session);
+	datagrams_answer(thread, session);
+	if (spec->max_responses == 0 || session->responses < spec->max_responses)
+		return 0;
+	flow_end(thread, &session->flow, REASON_MAX_RESPONSES, 0);
+	return 1;
+}
+
+void session_event(struct thread *thread, struct session *session)
+{
+	struct flow *flow = &session->flow;
+	int left = ANSWERS;
+
+	/* The listener of one that is to be ended may be closed. */
+	if (flow->state != FLOW_RELAYING || flow->doom)
+		return;
+	while (left > 0) {
+		int count = datagrams_from_backend(thread, session->fd, ANSWERS_AT_ONCE);
+
+		if (count == -EAGAIN)
+			return;
+		if (count < 0) {
+			if (is_unreachable(-count) && datagrams_of(session)->tell_unreachable) {
+				lose_backend(thread, session, -count);
+				return;
+			}
+			left--; /* It tells of a datagram of ours; what has come is behind it. */
+			continue;
+		}
+		for (int i = 0; i < count; i++)
+			if (respond(thread, session))
+				return;
+		if (count < ANSWERS_AT_ONCE)
+			return;
+		left -= count;
+	}
+	thread_ready(thread, flow);
+}
+
+/* --- the rest ----------------------------------------------------------------------------------------------- */
+
+static void due(struct thread *thread, struct flow *flow)
+{
+	if (flow->state == FLOW_RELAYING)
+		watch_time(thread, of(flow));
+}
+
+static void go_on(struct thread *thread, struct flow *flow)
+{
+	session_event(thread, of(flow));
+}
+
+static void tell_datagrams(const struct flow *flow, double *requests, double *responses)
+{
+	const struct session *session = (const struct session *)flow;
+
+	*requests = session->requests;
+	*responses = session->responses;
+}
+
+static void close_session(struct thread *thread, struct flow *flow, int reset)
+{
+	struct session *session = of(flow);
+
+	(void)thread;
+	(void)reset;
+	close_backend(session);
+	drop_waiting(session);
+	sessions_remove(all(session), session);
+}
+
+static void give(struct thread *thread, struct flow *flow)
+{
+	slab_give(&thread->sessions, flow, flow->who.slot & ~SESSION_SLOT);
+}
+
+static const struct kind kind = {
+	.dial = dial,
+	.wait = wait,
+	.due = due,
+	.go_on = go_on,
+	.head = head,
+	.datagrams = tell_datagrams,
+	.close = close_session,
+	.give = give,
+};

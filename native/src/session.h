@@ -1,0 +1,50 @@
+/* A UDP session: the datagrams of one client, and those of the backend that answers them. */
+#ifndef FAIRLEAD_SESSION_H
+#define FAIRLEAD_SESSION_H
+
+#include "flow.h"
+#include "sessions.h"
+
+#define SESSION_SLOT 0x80000000u /* a bit of the slots of sessions, and of their keys in epoll */
+
+/* A datagram of the client that waits for a decision, or for the backend's first answer. */
+struct waiting {
+	struct waiting *next;
+	uint32_t length;
+	uint8_t bytes[];
+};
+
+struct session {
+	struct flow flow; /* first */
+	struct session *older;
+	struct session *newer;
+	struct listener *listener; /* answers leave by it */
+	struct waiting *waiting;
+	struct sockaddr_in6 peer; /* the client, as the kernel gave it */
+	uint32_t interface;       /* it came in by; 0 when the listener has one address */
+	uint32_t hash;
+	int fd; /* towards the backend; -1 when there is none */
+	uint32_t waiting_bytes;
+	uint8_t waiting_count;
+	uint8_t keyed;    /* in the table: the client's next datagram is its */
+	uint8_t spent;    /* it takes no more datagrams of the client */
+	uint8_t headed;   /* TypeScript was shown the first one */
+	int64_t heard_at;    /* ns; of the client last, */
+	int64_t answered_at; /* and of the backend; of the dial before that */
+	int64_t touched_at;
+	double requests;
+	double responses;
+	double requests_counted; /* of the requests, those counted under a row */
+};
+
+/* A datagram of a stranger: TypeScript is asked, unless there is no room. */
+void session_begin(struct thread *thread, struct listener *listener, const struct caller *caller, uint32_t hash,
+		   const uint8_t *bytes, uint32_t length);
+
+/* A datagram of its client. */
+void session_request(struct thread *thread, struct session *session, const uint8_t *bytes, uint32_t length);
+
+/* Epoll has seen something on the socket to the backend. */
+void session_event(struct thread *thread, struct session *session);
+
+#endif
