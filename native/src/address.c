@@ -37,6 +37,13 @@ int address_of_path(struct address *address, const uint8_t *path, size_t bytes)
 	return 0;
 }
 
+int address_is_any(const struct address *address)
+{
+	if (address->any.sa_family == AF_INET)
+		return address->in.sin_addr.s_addr == INADDR_ANY;
+	return address->any.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address->in6.sin6_addr);
+}
+
 uint32_t address_parts_of(const struct sockaddr *address, uint8_t ip[16], uint16_t *port)
 {
 	memset(ip, 0, 16);

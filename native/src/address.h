@@ -31,4 +31,7 @@ uint32_t address_parts(const struct address *address, uint8_t ip[16], uint16_t *
 /* The same of an address as the kernel hands it out. */
 uint32_t address_parts_of(const struct sockaddr *address, uint8_t ip[16], uint16_t *port);
 
+/* Whether it stands for every address of the machine. */
+int address_is_any(const struct address *address);
+
 #endif

@@ -27,16 +27,6 @@ struct row *share_row(struct share *share, uint32_t row)
 	return rows ? rows + (row - LISTENING_FIRST_BLOCK * ((1u << block) - 1)) : NULL;
 }
 
-/* Clients that come to a wildcard have each to be asked where to. */
-static int is_fixed(const struct address *local)
-{
-	if (local->any.sa_family == AF_INET)
-		return local->in.sin_addr.s_addr != INADDR_ANY;
-	if (local->any.sa_family == AF_INET6)
-		return !IN6_IS_ADDR_UNSPECIFIED(&local->in6.sin6_addr);
-	return 1;
-}
-
 static int take_key(struct thread *thread, struct listener *listener)
 {
 	struct listener **roomier;
@@ -98,8 +88,9 @@ int listener_open(struct thread *thread, struct share *share, uint32_t bind, int
 	*listener = (struct listener){ .share = share, .bind = bind, .fd = fd, .shared = shared };
 	listener->local.length = sizeof(listener->local.un);
 	getsockname(fd, &listener->local.any, &listener->local.length);
-	/* A transparent one takes clients that were on their way to others (IP_TRANSPARENT in ip(7)). */
-	listener->fixed = !share->listening->spec.transparent && is_fixed(&listener->local);
+	/* Clients that come to a wildcard have each to be asked where to; a transparent one takes some that were on their
+	 * way to others (IP_TRANSPARENT in ip(7)). */
+	listener->fixed = !share->listening->spec.transparent && !address_is_any(&listener->local);
 	address_parts(&listener->local, listener->local_ip, &listener->local_port);
 	error = share->listening->spec.datagrams.on ? prepare_sessions(thread, share) : 0;
 	if (!error)

@@ -82,25 +82,28 @@ static int open_bound(struct address *address, const struct open_options *option
 }
 
 /* What is asked of a socket for datagrams once it is bound. */
-static int tune_datagrams(int fd, int family, const struct open_options *options)
+static int tune_datagrams(int fd, const struct address *address, const struct open_options *options)
 {
-	int error = option_set_if(fd, SOL_SOCKET, SO_RCVBUF, options->receive_buffer);
+	int error = 0;
 
-	/* Where a datagram was sent to. Asked of all: those of a specific address are not read. */
-	if (!error)
-		error = family == AF_INET ? option_set(fd, IPPROTO_IP, IP_PKTINFO, 1)
-					  : option_set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
-	return error;
+	/* More than the system lets anybody have (net.core.rmem_max) is for those with CAP_NET_ADMIN. */
+	if (options->receive_buffer && option_set(fd, SOL_SOCKET, SO_RCVBUFFORCE, options->receive_buffer) < 0)
+		error = option_set(fd, SOL_SOCKET, SO_RCVBUF, options->receive_buffer);
+	if (error || (!options->transparent && !address_is_any(address)))
+		return error;
+	/* Where each datagram was sent to. */
+	return address->any.sa_family == AF_INET ? option_set(fd, IPPROTO_IP, IP_PKTINFO, 1)
+						 : option_set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 }
 
-static int listen_on(int fd, int family, const struct open_options *options, const char **call)
+static int listen_on(int fd, const struct address *address, const struct open_options *options, const char **call)
 {
 	int error;
 
 	*call = "setsockopt";
 	if (options->datagrams)
-		return tune_datagrams(fd, family, options);
-	error = tune(fd, family, options);
+		return tune_datagrams(fd, address, options);
+	error = tune(fd, address->any.sa_family, options);
 	if (error)
 		return error;
 	*call = "listen";
@@ -134,7 +137,7 @@ int open_listeners(struct address *address, int count, const struct open_options
 			error = option_set(fds[0], SOL_SOCKET, SO_REUSEPORT, 1);
 	}
 	for (int i = 0; i < opened && error >= 0; i++)
-		error = listen_on(fds[i], family, options, call);
+		error = listen_on(fds[i], address, options, call);
 	if (error >= 0 && options->by_address && count > 1) {
 		*call = "setsockopt";
 		error = steer_by_address(fds[0], count);
