@@ -3,6 +3,7 @@
 #include "thread.h"
 
 #include <errno.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -13,7 +14,8 @@ enum {
 	RECEIVES = 4, /* batches a turn takes from one listener */
 	/* A page more or less would have the beginnings of all datagrams meet in the same few lines of the cache. */
 	STRIDE = DATAGRAM_BYTES + 5 * 64,
-	CONTROL = CMSG_SPACE(sizeof(struct in6_pktinfo)), /* that of IPv4 is shorter */
+	/* Where it was sent to, which is shorter for IPv4, and how it is cut. */
+	CONTROL = CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)),
 };
 
 /* One way: what the kernel is handed, and room for the bytes. */
@@ -28,10 +30,27 @@ struct way {
 struct batch {
 	struct way in;
 	struct way out;
+	uint32_t segments[DATAGRAMS];
 	int fds[DATAGRAMS]; /* what was posted leaves by these */
 	struct share *shares[DATAGRAMS];
 	uint32_t posted;
 };
+
+/* The kernel hands datagrams of one sender over in one piece where they came that way, all of one length but the last
+ * (UDP_GRO in udp(7)): their length, or 0 when it is one. */
+static uint32_t segment_of(struct mmsghdr *message)
+{
+	struct msghdr *header = &message->msg_hdr;
+
+	for (struct cmsghdr *part = CMSG_FIRSTHDR(header); part; part = CMSG_NXTHDR(header, part))
+		if (part->cmsg_level == SOL_UDP && part->cmsg_type == UDP_GRO) {
+			int segment;
+
+			memcpy(&segment, CMSG_DATA(part), sizeof(segment));
+			return segment > 0 && (uint32_t)segment < message->msg_len ? segment : 0;
+		}
+	return 0;
+}
 
 static void lay_out(struct way *way)
 {
@@ -108,25 +127,39 @@ static void read_caller(const struct listener *listener, struct msghdr *message,
 		read_local(message, caller);
 }
 
+static void take_one(struct thread *thread, struct listener *listener, const struct caller *caller, uint32_t hash,
+		     struct datagram datagram)
+{
+	int by_ip = listener->share->listening->spec.datagrams.by_ip;
+	struct session *session = sessions_find(thread, listener->share->sessions, caller, hash, by_ip);
+
+	if (!session) {
+		session_begin(thread, listener, caller, hash, datagram);
+		return;
+	}
+	if (by_ip)
+		session->peer = caller->from;
+	session_request(thread, session, datagram);
+}
+
 static void take(struct thread *thread, struct listener *listener, struct mmsghdr *message)
 {
-	struct sessions *sessions = listener->share->sessions;
-	int by_ip = listener->share->listening->spec.datagrams.by_ip;
-	const uint8_t *bytes = message->msg_hdr.msg_iov->iov_base;
-	struct session *session;
+	const struct datagram_spec *spec = &listener->share->listening->spec.datagrams;
+	struct datagram all = { message->msg_hdr.msg_iov->iov_base, message->msg_len, segment_of(message) };
 	struct caller caller;
 	uint32_t hash;
 
 	read_caller(listener, &message->msg_hdr, &caller);
-	hash = sessions_hash(sessions, &caller, by_ip);
-	session = sessions_find(thread, sessions, &caller, hash, by_ip);
-	if (!session) {
-		session_begin(thread, listener, &caller, hash, bytes, message->msg_len);
-		return;
+	hash = sessions_hash(listener->share->sessions, &caller, spec->by_ip);
+	/* Where each one counts they are taken one by one: the session may be another's in their midst. */
+	while (all.segment && spec->max_requests > 0) {
+		take_one(thread, listener, &caller, hash, (struct datagram){ all.bytes, all.segment, 0 });
+		all.bytes += all.segment;
+		all.length -= all.segment;
+		if (all.length <= all.segment)
+			all.segment = 0;
 	}
-	if (by_ip)
-		session->peer = caller.from;
-	session_request(thread, session, bytes, message->msg_len);
+	take_one(thread, listener, &caller, hash, all);
 }
 
 void datagrams_receive(struct thread *thread, struct listener *listener)
@@ -140,8 +173,8 @@ void datagrams_receive(struct thread *thread, struct listener *listener)
 
 			message->msg_name = &in->names[n];
 			message->msg_namelen = sizeof(in->names[n]);
-			message->msg_control = listener->fixed ? NULL : in->controls[n];
-			message->msg_controllen = listener->fixed ? 0 : CONTROL;
+			message->msg_control = in->controls[n];
+			message->msg_controllen = CONTROL;
 		}
 		count = syscall(SYS_recvmmsg, listener->fd, in->messages, DATAGRAMS, MSG_DONTWAIT, NULL);
 		for (int n = 0; n < count; n++)
@@ -165,38 +198,43 @@ int datagrams_from_backend(struct thread *thread, int fd, int most)
 	for (int i = 0; i < most; i++) {
 		struct msghdr *message = &batch->out.messages[batch->posted + i].msg_hdr;
 
-		message->msg_name = message->msg_control = NULL;
-		message->msg_namelen = message->msg_controllen = 0;
+		message->msg_name = NULL;
+		message->msg_namelen = 0;
+		message->msg_control = batch->out.controls[batch->posted + i];
+		message->msg_controllen = CONTROL;
 		message->msg_iov->iov_len = DATAGRAM_BYTES;
 	}
 	count = syscall(SYS_recvmmsg, fd, batch->out.messages + batch->posted, most, MSG_DONTWAIT, NULL);
 	return count < 0 ? -errno : count;
 }
 
-const uint8_t *datagrams_bytes(struct thread *thread, int index, uint32_t *length)
+struct datagram datagrams_first(struct thread *thread)
 {
-	struct mmsghdr *message = &thread->batch->out.messages[thread->batch->posted + index];
+	struct mmsghdr *message = &thread->batch->out.messages[thread->batch->posted];
 
-	*length = message->msg_len;
-	return message->msg_hdr.msg_iov->iov_base;
+	return (struct datagram){ message->msg_hdr.msg_iov->iov_base, message->msg_len, segment_of(message) };
+}
+
+/* A part of what is told the kernel beside a datagram. */
+static void add_part(struct msghdr *message, int level, int type, const void *data, size_t length)
+{
+	struct cmsghdr *part = (struct cmsghdr *)((uint8_t *)message->msg_control + message->msg_controllen);
+
+	*part = (struct cmsghdr){ CMSG_LEN(length), level, type };
+	memcpy(CMSG_DATA(part), data, length);
+	message->msg_controllen += CMSG_SPACE(length);
 }
 
 /* Answers leave from the address the client asked. */
-static void write_local(struct msghdr *message, uint8_t *control, const struct session *session, int family)
+static void write_local(struct msghdr *message, const struct session *session)
 {
 	const struct who *who = &session->flow.who;
-	struct cmsghdr *part;
 
-	message->msg_control = control;
-	message->msg_controllen = CONTROL;
-	part = CMSG_FIRSTHDR(message);
-	if (family == AF_INET) {
+	if (session->peer.sin6_family == AF_INET) {
 		struct in_pktinfo info = { 0 };
 
 		memcpy(&info.ipi_spec_dst, who->local_ip, 4);
-		*part = (struct cmsghdr){ CMSG_LEN(sizeof(info)), IPPROTO_IP, IP_PKTINFO };
-		memcpy(CMSG_DATA(part), &info, sizeof(info));
-		message->msg_controllen = CMSG_SPACE(sizeof(info));
+		add_part(message, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
 		return;
 	}
 	struct in6_pktinfo info = { 0 };
@@ -210,26 +248,55 @@ static void write_local(struct msghdr *message, uint8_t *control, const struct s
 		if (IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr))
 			info.ipi6_ifindex = session->interface;
 	}
-	*part = (struct cmsghdr){ CMSG_LEN(sizeof(info)), IPPROTO_IPV6, IPV6_PKTINFO };
-	memcpy(CMSG_DATA(part), &info, sizeof(info));
+	add_part(message, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
 }
 
-void datagrams_answer(struct thread *thread, struct session *session)
+void datagrams_answer(struct thread *thread, struct session *session, struct datagram datagram)
 {
 	struct batch *batch = thread->batch;
 	uint32_t at = batch->posted++;
-	struct mmsghdr *message = &batch->out.messages[at];
+	struct msghdr *message = &batch->out.messages[at].msg_hdr;
 	const struct listener *listener = session->listener;
 	int family = session->peer.sin6_family;
 
 	batch->fds[at] = listener->fd;
 	batch->shares[at] = listener->share;
+	batch->segments[at] = datagram.segment;
 	batch->out.names[at] = session->peer;
-	message->msg_hdr.msg_name = &batch->out.names[at];
-	message->msg_hdr.msg_namelen = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-	message->msg_hdr.msg_iov->iov_len = message->msg_len;
+	message->msg_name = &batch->out.names[at];
+	message->msg_namelen = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+	message->msg_iov->iov_len = datagram.length;
+	message->msg_control = batch->out.controls[at];
+	message->msg_controllen = 0;
 	if (!listener->fixed)
-		write_local(&message->msg_hdr, batch->out.controls[at], session, family);
+		write_local(message, session);
+	if (datagram.segment) {
+		uint16_t segment = datagram.segment;
+
+		add_part(message, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment));
+	}
+}
+
+int datagrams_send(int fd, struct datagram datagram)
+{
+	union {
+		struct cmsghdr align;
+		uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
+	} control;
+	uint16_t segment = datagram.segment;
+	struct iovec part = { (void *)datagram.bytes, datagram.length };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes };
+
+	if (!segment)
+		return syscall(SYS_sendto, fd, datagram.bytes, datagram.length, MSG_DONTWAIT | MSG_NOSIGNAL, NULL,
+			       0) < 0 ? -errno : 0;
+	add_part(&message, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment));
+	return syscall(SYS_sendmsg, fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int datagrams_cannot_cut(int error)
+{
+	return error == EINVAL || error == EIO || error == EMSGSIZE || error == EOPNOTSUPP;
 }
 
 void datagrams_shoot(struct thread *thread, struct share *share, int fd, const struct address *to, const uint8_t *bytes,
@@ -245,6 +312,7 @@ void datagrams_shoot(struct thread *thread, struct share *share, int fd, const s
 	message = &batch->out.messages[at].msg_hdr;
 	batch->fds[at] = fd;
 	batch->shares[at] = share;
+	batch->segments[at] = 0;
 	memcpy(&batch->out.names[at], &to->any, to->length);
 	message->msg_name = &batch->out.names[at];
 	message->msg_namelen = to->length;
@@ -252,6 +320,30 @@ void datagrams_shoot(struct thread *thread, struct share *share, int fd, const s
 	message->msg_controllen = 0;
 	memcpy(message->msg_iov->iov_base, bytes, length);
 	message->msg_iov->iov_len = length;
+}
+
+/* Sends what the kernel would not cut, datagram by datagram. The part that said how is the last one. */
+static void send_pieces(struct batch *batch, uint32_t at)
+{
+	struct msghdr *message = &batch->out.messages[at].msg_hdr;
+	uint8_t *bytes = message->msg_iov->iov_base;
+	size_t left = message->msg_iov->iov_len;
+
+	message->msg_controllen -= CMSG_SPACE(sizeof(uint16_t));
+	for (size_t piece; left > 0; left -= piece, bytes += piece) {
+		piece = left < batch->segments[at] ? left : batch->segments[at];
+		*message->msg_iov = (struct iovec){ bytes, piece };
+		if (sendmsg(batch->fds[at], message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			flow_count(&batch->shares[at]->drops.send, 1);
+	}
+	message->msg_iov->iov_base = batch->out.bytes + (size_t)at * STRIDE;
+}
+
+static uint32_t pieces_of(const struct batch *batch, uint32_t at)
+{
+	uint32_t segment = batch->segments[at];
+
+	return segment ? (batch->out.parts[at].iov_len + segment - 1) / segment : 1;
 }
 
 /* Sends those from `from` to before `to`, which leave by one socket. */
@@ -267,9 +359,13 @@ static void send_run(struct batch *batch, uint32_t from, uint32_t to)
 		}
 		if (errno == EINTR)
 			continue;
+		if (batch->segments[from] && datagrams_cannot_cut(errno)) {
+			send_pieces(batch, from++);
+			continue;
+		}
 		/* A full queue is full for the others too; what else went wrong is this one's. */
 		do
-			flow_count(&batch->shares[from]->drops.send, 1);
+			flow_count(&batch->shares[from]->drops.send, pieces_of(batch, from));
 		while (++from < to && errno == EAGAIN);
 	}
 }

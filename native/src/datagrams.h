@@ -20,13 +20,19 @@ struct batch;
 /* Receives what clients have sent, a bounded number. */
 void datagrams_receive(struct thread *thread, struct listener *listener);
 
-/* Receives what the backend has sent: at most `most` datagrams, and no more than one turn of the batch. The number, or
- * -errno. They are at `datagrams_bytes` 0 and so on, until they are posted, in that order, or left. */
+/* Receives what the backend has sent: at most `most` times. The number, or -errno. The first of what was received is
+ * `datagrams_first` until it is posted, then the next one is, or it is left. */
 int datagrams_from_backend(struct thread *thread, int fd, int most);
-const uint8_t *datagrams_bytes(struct thread *thread, int index, uint32_t *length);
+struct datagram datagrams_first(struct thread *thread);
 
-/* Posts the next one to the client of the session. */
-void datagrams_answer(struct thread *thread, struct session *session);
+/* Posts the first of what was received, or the beginning of it, to the client of the session. */
+void datagrams_answer(struct thread *thread, struct session *session, struct datagram datagram);
+
+/* Sends by a connected socket. 0 or -errno. */
+int datagrams_send(int fd, struct datagram datagram);
+
+/* Whether an error may mean that the way there cannot cut what is longer than a segment. */
+int datagrams_cannot_cut(int error);
 
 /* Posts bytes to an address by `fd`, which stays open until datagrams_flush. */
 void datagrams_shoot(struct thread *thread, struct share *share, int fd, const struct address *to, const uint8_t *bytes,

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <unistd.h>
 
 /* What has to be said before bind. */
@@ -89,6 +90,8 @@ static int tune_datagrams(int fd, const struct address *address, const struct op
 	/* More than the system lets anybody have (net.core.rmem_max) is for those with CAP_NET_ADMIN. */
 	if (options->receive_buffer && option_set(fd, SOL_SOCKET, SO_RCVBUFFORCE, options->receive_buffer) < 0)
 		error = option_set(fd, SOL_SOCKET, SO_RCVBUF, options->receive_buffer);
+	/* Older kernels (before 5.0) hand them over one by one. */
+	option_set(fd, SOL_UDP, UDP_GRO, 1);
 	if (error || (!options->transparent && !address_is_any(address)))
 		return error;
 	/* Where each datagram was sent to. */

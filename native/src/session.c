@@ -3,15 +3,18 @@
 #include "access.h"
 #include "backend.h"
 #include "datagrams.h"
+#include "option.h"
 #include "plane.h"
 #include "thread.h"
 
 #include <errno.h>
+#include <math.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
@@ -22,6 +25,7 @@ enum {
 	ANSWERS_AT_ONCE = 4,         /* by one call: a question has one answer mostly */
 	TOUCH_NS = 10 * 1000000,     /* who was heard of since is not newer for it */
 	GLIMPSE_BYTES = 64,
+	RESPONSES_BEFORE_GRO = 16,
 };
 
 static struct session *of(struct flow *flow)
@@ -50,7 +54,7 @@ static void touch(struct thread *thread, struct session *session)
 /* --- what waits --------------------------------------------------------------------------------------------- */
 
 /* Keeps a datagram behind those that wait; drops it when they are too many. */
-static void keep(struct session *session, const uint8_t *bytes, uint32_t length)
+static void keep_one(struct session *session, const uint8_t *bytes, uint32_t length)
 {
 	struct waiting **last = &session->waiting, *waiting = NULL;
 
@@ -68,6 +72,19 @@ static void keep(struct session *session, const uint8_t *bytes, uint32_t length)
 	*last = waiting;
 	session->waiting_count++;
 	session->waiting_bytes += length;
+}
+
+static void keep(struct session *session, struct datagram datagram)
+{
+	uint32_t whole = datagram.segment ? datagram.segment : datagram.length;
+
+	do {
+		uint32_t length = least(whole, datagram.length);
+
+		keep_one(session, datagram.bytes, length);
+		datagram.bytes += length;
+		datagram.length -= length;
+	} while (datagram.length > 0);
 }
 
 static void drop_waiting(struct session *session)
@@ -113,6 +130,7 @@ static void close_backend(struct session *session)
 	if (session->fd >= 0)
 		close(session->fd);
 	session->fd = -1;
+	session->gathers = 0;
 }
 
 /* Nobody is there: datagrams without an answer are for the next backend. */
@@ -127,19 +145,40 @@ static int is_unreachable(int error)
 	return error == ECONNREFUSED || error == ENOPROTOOPT || error == EHOSTUNREACH || error == ENETUNREACH;
 }
 
+static int pass_on(struct session *session, struct datagram datagram);
+
+static int pass_on_pieces(struct session *session, struct datagram datagram)
+{
+	int error = 0;
+
+	while (datagram.length > 0 && !error) {
+		uint32_t length = least(datagram.segment, datagram.length);
+
+		error = pass_on(session, (struct datagram){ datagram.bytes, length, 0 });
+		datagram.bytes += length;
+		datagram.length -= length;
+	}
+	return error;
+}
+
 /* 0, or -errno when the backend is gone; whatever else goes wrong is the datagram's. A call may tell what became of an
  * earlier datagram instead of sending this one (udp(7), "Error handling"): then it is made once more. */
-static int pass_on(struct session *session, const uint8_t *bytes, uint32_t length)
+static int pass_on(struct session *session, struct datagram datagram)
 {
+	int error = 0;
+
 	for (int again = 0; again < 2; again++) {
-		if (syscall(SYS_sendto, session->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) >= 0)
+		error = datagrams_send(session->fd, datagram);
+		if (!error)
 			return 0;
-		if (is_unreachable(errno) && datagrams_of(session)->tell_unreachable)
-			return -errno;
-		if (errno != EINTR && errno != EMSGSIZE && !is_unreachable(errno))
+		if (is_unreachable(-error) && datagrams_of(session)->tell_unreachable)
+			return error;
+		if (error != -EINTR && error != -EMSGSIZE && !is_unreachable(-error))
 			break;
 	}
-	flow_count(&session->flow.share->drops.send, 1);
+	if (datagram.segment && datagrams_cannot_cut(-error))
+		return pass_on_pieces(session, datagram);
+	flow_count(&session->flow.share->drops.send, datagram_pieces(datagram));
 	return 0;
 }
 
@@ -153,15 +192,15 @@ static void count_request(struct session *session)
 	session->requests_counted = session->requests;
 }
 
-void session_request(struct thread *thread, struct session *session, const uint8_t *bytes, uint32_t length)
+void session_request(struct thread *thread, struct session *session, struct datagram datagram)
 {
 	struct flow *flow = &session->flow;
 	uint32_t most = datagrams_of(session)->max_requests;
 	int error;
 
 	session->heard_at = thread->now;
-	session->requests++;
-	flow_sent(flow, length);
+	session->requests += datagram_pieces(datagram);
+	flow_sent(flow, datagram.length);
 	count_request(session);
 	touch(thread, session);
 	if (most > 0 && session->requests >= most) {
@@ -169,12 +208,12 @@ void session_request(struct thread *thread, struct session *session, const uint8
 		sessions_detach(all(session), session);
 	}
 	if (flow->state != FLOW_RELAYING) {
-		keep(session, bytes, length);
+		keep(session, datagram);
 		return;
 	}
-	error = pass_on(session, bytes, length);
+	error = pass_on(session, datagram);
 	if (error) {
-		keep(session, bytes, length);
+		keep(session, datagram);
 		lose_backend(thread, session, -error);
 	}
 }
@@ -212,7 +251,7 @@ static void make_room(struct thread *thread, struct share *share)
 }
 
 void session_begin(struct thread *thread, struct listener *listener, const struct caller *caller, uint32_t hash,
-		   const uint8_t *bytes, uint32_t length)
+		   struct datagram datagram)
 {
 	struct share *share = listener->share;
 	struct session *session;
@@ -247,7 +286,7 @@ void session_begin(struct thread *thread, struct listener *listener, const struc
 	memcpy(who->ip, caller->ip, sizeof(who->ip));
 	memcpy(who->local_ip, caller->local_ip, sizeof(who->local_ip));
 	session->touched_at = thread->now;
-	session_request(thread, session, bytes, length);
+	session_request(thread, session, datagram);
 	flow_arrived(thread, &session->flow);
 }
 
@@ -299,7 +338,7 @@ static void send_waiting(struct thread *thread, struct session *session)
 	int error = 0;
 
 	for (struct waiting *each = session->waiting; each && !error; each = each->next)
-		error = pass_on(session, each->bytes, each->length);
+		error = pass_on(session, (struct datagram){ each->bytes, each->length, 0 });
 	if (error)
 		lose_backend(thread, session, -error);
 	else if (session->responses > 0 || !datagrams_of(session)->tell_unreachable)
@@ -353,9 +392,9 @@ static struct head head(struct flow *flow)
 
 /* --- from the backend --------------------------------------------------------------------------------------- */
 
-static void glimpse(struct thread *thread, struct session *session, const uint8_t *bytes, uint32_t length)
+static void glimpse(struct thread *thread, struct session *session, struct datagram datagram)
 {
-	uint32_t shown = least(length, GLIMPSE_BYTES);
+	uint32_t whole = datagram.segment ? datagram.segment : datagram.length, shown = least(whole, GLIMPSE_BYTES);
 	struct said_glimpsed *said = thread_say(thread, SAYS_GLIMPSED, sizeof(*said) + shown, 0);
 
 	if (!said)
@@ -363,32 +402,46 @@ static void glimpse(struct thread *thread, struct session *session, const uint8_
 	said->who = session->flow.who;
 	said->row = session->flow.row;
 	said->length = shown;
-	memcpy(said->bytes, bytes, shown);
+	memcpy(said->bytes, datagram.bytes, shown);
 }
 
-/* Passes the datagram at the beginning of the batch on. 1 when the session is over by it. */
+/* Passes on what was received first. 1 when the session is over by it. */
 static int respond(struct thread *thread, struct session *session)
 {
 	const struct datagram_spec *spec = datagrams_of(session);
-	uint32_t length;
-	const uint8_t *bytes = datagrams_bytes(thread, 0, &length);
+	struct datagram datagram = datagrams_first(thread);
+	double left = spec->max_responses ? spec->max_responses - session->responses : INFINITY;
+	uint32_t pieces = datagram_pieces(datagram);
 
+	if (pieces > left) {
+		pieces = left;
+		datagram.length = pieces * datagram.segment;
+	}
 	if (session->responses < spec->glimpses)
-		glimpse(thread, session, bytes, length);
+		glimpse(thread, session, datagram);
 	if (session->responses == 0) {
 		sessions_answered(all(session), session);
 		drop_waiting(session);
 	}
-	session->responses++;
+	session->responses += pieces;
 	session->answered_at = thread->now;
-	flow_received(thread, &session->flow, length);
-	flow_count(&session->flow.row_counters->responses, 1);
+	flow_received(thread, &session->flow, datagram.length);
+	flow_count(&session->flow.row_counters->responses, pieces);
 	touch(thread, session);
-	datagrams_answer(thread, session);
-	if (spec->max_responses == 0 || session->responses < spec->max_responses)
+	datagrams_answer(thread, session, datagram);
+	if (pieces < left)
 		return 0;
 	flow_end(thread, &session->flow, REASON_MAX_RESPONSES, 0);
 	return 1;
+}
+
+/* A backend that says much may say it in pieces that the kernel puts together. Most never get so far. */
+static void gather(struct session *session)
+{
+	if (session->gathers || session->responses < RESPONSES_BEFORE_GRO)
+		return;
+	session->gathers = 1;
+	option_set(session->fd, SOL_UDP, UDP_GRO, 1);
 }
 
 void session_event(struct thread *thread, struct session *session)
@@ -415,6 +468,7 @@ void session_event(struct thread *thread, struct session *session)
 		for (int i = 0; i < count; i++)
 			if (respond(thread, session))
 				return;
+		gather(session);
 		if (count < ANSWERS_AT_ONCE)
 			return;
 		left -= count;

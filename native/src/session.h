@@ -28,6 +28,7 @@ struct session {
 	uint8_t waiting_count;
 	uint8_t keyed;    /* in the table: the client's next datagram is its */
 	uint8_t spent;    /* it takes no more datagrams of the client */
+	uint8_t gathers;  /* UDP_GRO is set towards the backend */
 	uint8_t headed;   /* TypeScript was shown the first one */
 	int64_t heard_at;    /* ns; of the client last, */
 	int64_t answered_at; /* and of the backend; of the dial before that */
@@ -37,12 +38,24 @@ struct session {
 	double requests_counted; /* of the requests, those counted under a row */
 };
 
+/* A datagram, or several of the same sender in one piece: `segment` bytes each, the last one maybe less. */
+struct datagram {
+	const uint8_t *bytes;
+	uint32_t length;
+	uint32_t segment; /* 0: it is one */
+};
+
+static inline uint32_t datagram_pieces(struct datagram datagram)
+{
+	return datagram.segment ? (datagram.length + datagram.segment - 1) / datagram.segment : 1;
+}
+
 /* A datagram of a stranger: TypeScript is asked, unless there is no room. */
 void session_begin(struct thread *thread, struct listener *listener, const struct caller *caller, uint32_t hash,
-		   const uint8_t *bytes, uint32_t length);
+		   struct datagram datagram);
 
 /* A datagram of its client. */
-void session_request(struct thread *thread, struct session *session, const uint8_t *bytes, uint32_t length);
+void session_request(struct thread *thread, struct session *session, struct datagram datagram);
 
 /* Epoll has seen something on the socket to the backend. */
 void session_event(struct thread *thread, struct session *session);
