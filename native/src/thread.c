@@ -7,6 +7,7 @@
 #include "relay.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -393,12 +394,22 @@ static void pause_ms(int ms)
 	nanosleep(&time, NULL);
 }
 
+/* As `top -H` and perf show it. */
+static void name_thread(const struct thread *thread)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "relay %d", thread->index);
+	pthread_setname_np(pthread_self(), name);
+}
+
 void *thread_run(void *context)
 {
 	struct thread *thread = context;
 	int error;
 
 	crash_mine();
+	name_thread(thread);
 	while ((error = turn(thread)) != 0) {
 		fail(thread);
 		thread_trouble(thread, TROUBLE_LOOP, -error, NULL);
