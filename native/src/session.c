@@ -23,7 +23,6 @@ enum {
 	UNDECIDED = 1024,            /* sessions of a share that wait for a decision */
 	ANSWERS = 64,                /* datagrams of one backend a turn takes, */
 	ANSWERS_AT_ONCE = 4,         /* by one call: a question has one answer mostly */
-	TOUCH_NS = 10 * 1000000,     /* who was heard of since is not newer for it */
 	GLIMPSE_BYTES = 64,
 	RESPONSES_BEFORE_GRO = 16,
 };
@@ -41,14 +40,6 @@ static const struct datagram_spec *datagrams_of(const struct session *session)
 static struct sessions *all(const struct session *session)
 {
 	return session->flow.share->sessions;
-}
-
-static void touch(struct thread *thread, struct session *session)
-{
-	if (thread->now - session->touched_at < TOUCH_NS)
-		return;
-	session->touched_at = thread->now;
-	sessions_touch(all(session), session);
 }
 
 /* --- what waits --------------------------------------------------------------------------------------------- */
@@ -202,7 +193,7 @@ void session_request(struct thread *thread, struct session *session, struct data
 	session->requests += datagram_pieces(datagram);
 	flow_sent(flow, datagram.length);
 	count_request(session);
-	touch(thread, session);
+	sessions_touch(all(session), session);
 	if (most > 0 && session->requests >= most) {
 		session->spent = 1;
 		sessions_detach(all(session), session);
@@ -285,7 +276,6 @@ void session_begin(struct thread *thread, struct listener *listener, const struc
 	who->local_port = listener->local_port;
 	memcpy(who->ip, caller->ip, sizeof(who->ip));
 	memcpy(who->local_ip, caller->local_ip, sizeof(who->local_ip));
-	session->touched_at = thread->now;
 	session_request(thread, session, datagram);
 	flow_arrived(thread, &session->flow);
 }
@@ -363,7 +353,8 @@ static void dial(struct thread *thread, struct flow *flow, const struct told_dia
 	}
 	flow_connected(thread, flow);
 	count_request(session);
-	session->answered_at = thread->now;
+	/* Neither side was silent while we made the other wait. */
+	session->heard_at = session->answered_at = thread->now;
 	watch_time(thread, session);
 	if (flow->state == FLOW_RELAYING)
 		send_waiting(thread, session);
@@ -427,7 +418,7 @@ static int respond(struct thread *thread, struct session *session)
 	session->answered_at = thread->now;
 	flow_received(thread, &session->flow, datagram.length);
 	flow_count(&session->flow.row_counters->responses, pieces);
-	touch(thread, session);
+	sessions_touch(all(session), session);
 	datagrams_answer(thread, session, datagram);
 	if (pieces < left)
 		return 0;

@@ -32,7 +32,6 @@ struct session {
 	uint8_t headed;   /* TypeScript was shown the first one */
 	int64_t heard_at;    /* ns; of the client last, */
 	int64_t answered_at; /* and of the backend; of the dial before that */
-	int64_t touched_at;
 	double requests;
 	double responses;
 	double requests_counted; /* of the requests, those counted under a row */
