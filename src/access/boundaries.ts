@@ -11,6 +11,36 @@ export interface Rule {
   readonly prefix: number
 }
 
+/**
+ * The verdict of boundaries `width` words wide on the address that starts at `from` in `bytes`: a binary search.
+ */
+export function allowed(
+  { words, firstAllows }: Pick<Boundaries, 'words' | 'firstAllows'>,
+  width: number,
+  bytes: Uint8Array,
+  from: number,
+): boolean {
+  let low = 0
+  let high = words.length / width
+  while (high - low > 1) {
+    const middle = (low + high) >>> 1
+    if (isAbove(words, middle * width, width, bytes, from)) high = middle
+    else low = middle
+  }
+  return (low & 1) === 0 ? firstAllows : !firstAllows
+}
+
+function isAbove(words: Uint32Array, at: number, width: number, bytes: Uint8Array, from: number): boolean {
+  for (let i = 0; i < width; i++) {
+    const byte = from + 4 * i
+    const mine = words[at + i]!
+    const theirs =
+      ((bytes[byte]! << 24) | (bytes[byte + 1]! << 16) | (bytes[byte + 2]! << 8) | bytes[byte + 3]!) >>> 0
+    if (mine !== theirs) return mine > theirs
+  }
+  return false
+}
+
 /** A network as the sweep sees it: its first and last address, and which rule it is. */
 interface Range {
   readonly first: bigint
@@ -18,49 +48,32 @@ interface Range {
   readonly index: number
 }
 
-/** One flat array, to be read by other planes too: `size / 4` words a boundary, ascending, from address 0 on. */
+/** One flat array, which planes read too. */
 export class Boundaries {
-  readonly #words: Uint32Array
-  readonly #width: number
+  /** `size / 4` words a boundary, ascending, from address 0 on. */
+  readonly words: Uint32Array
   /** The verdict from address 0 on; it turns at every boundary after that. */
-  readonly #firstAllows: boolean
+  readonly firstAllows: boolean
+  readonly #width: number
 
   /** The rules whose networks have `size` bytes; the earliest that matches wins, `otherwise` where none does. */
   constructor(size: 4 | 16, otherwise: Verdict, rules: readonly Rule[]) {
     const turns = sweep(rangesOf(size, rules), rules, otherwise === 'allow', (1n << BigInt(8 * size)) - 1n)
     this.#width = size / 4
-    this.#firstAllows = turns.firstAllows
-    this.#words = new Uint32Array(turns.at.length * this.#width)
+    this.firstAllows = turns.firstAllows
+    this.words = new Uint32Array(turns.at.length * this.#width)
     turns.at.forEach((address, i) => this.#write(i, address))
   }
 
-  /** Looks up the address that starts at `from` in `bytes`: a binary search. */
+  /** Looks up the address that starts at `from` in `bytes`. */
   allows(bytes: Uint8Array, from: number): boolean {
-    let low = 0
-    let high = this.#words.length / this.#width
-    while (high - low > 1) {
-      const middle = (low + high) >>> 1
-      if (this.#isAbove(middle, bytes, from)) high = middle
-      else low = middle
-    }
-    return (low & 1) === 0 ? this.#firstAllows : !this.#firstAllows
-  }
-
-  #isAbove(boundary: number, bytes: Uint8Array, from: number): boolean {
-    for (let i = 0; i < this.#width; i++) {
-      const at = from + 4 * i
-      const mine = this.#words[boundary * this.#width + i]!
-      const theirs =
-        ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0
-      if (mine !== theirs) return mine > theirs
-    }
-    return false
+    return allowed(this, this.#width, bytes, from)
   }
 
   #write(boundary: number, address: bigint): void {
     for (let i = 0; i < this.#width; i++) {
       const shift = BigInt(32 * (this.#width - 1 - i))
-      this.#words[boundary * this.#width + i] = Number((address >> shift) & 0xffffffffn)
+      this.words[boundary * this.#width + i] = Number((address >> shift) & 0xffffffffn)
     }
   }
 }

@@ -14,6 +14,9 @@ import { Boundaries } from './boundaries.ts'
 import type { Rule, Verdict } from './boundaries.ts'
 
 export interface Access {
+  /** What is searched, for those who search it themselves. */
+  readonly ipv4: Boundaries
+  readonly ipv6: Boundaries
   /** Whether a client with these 4 or 16 address bytes may connect; one without, on a unix listener, always may. */
   allows(bytes: Uint8Array): boolean
 }
@@ -25,6 +28,8 @@ export function compileAccess(settings: { default: Verdict; rules: readonly stri
   const ipv4 = new Boundaries(4, settings.default, rules)
   const ipv6 = new Boundaries(16, settings.default, rules)
   return {
+    ipv4,
+    ipv6,
     allows(bytes) {
       if (bytes.length === 4) return ipv4.allows(bytes, 0)
       if (bytes.length !== 16) return true

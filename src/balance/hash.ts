@@ -1,15 +1,18 @@
-// What the hash kinds hash of a client: its address, or the network it is in.
+// What the hash kinds hash of a client: its address, the network it is in, or the id of its QUIC connection.
 
 import { mappedBytes } from '../core/ip.ts'
 import { oneOf } from '../core/settings.ts'
 import type { Settings } from '../core/settings.ts'
 
+/** The id a QUIC client asks for its connection by; who sends something else is told apart by its address. */
+export const QUIC_KEY = 'quic-connection-id'
+
 /** The settings every hash kind owns. `prefix` keeps a client's /24 (IPv4) or /64 (IPv6) together. */
 export const hashSettings = {
-  hash_key: oneOf(['client', 'prefix'])
+  hash_key: oneOf(['client', 'prefix', QUIC_KEY])
     .default('client')
     .describe(
-      'What of a client is hashed: its address (client), or its /24 (IPv4) or /64 (IPv6) network (prefix).',
+      'What of a client is hashed: its address (client), its /24 (IPv4) or /64 (IPv6) network (prefix), or the id of its QUIC connection (quic-connection-id, udp only).',
     ),
 }
 

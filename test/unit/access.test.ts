@@ -28,6 +28,19 @@ t.test('without rules everyone has the default', (t) => {
   t.end()
 })
 
+t.test('the table says where the verdict turns, and what it is at first', (t) => {
+  const { ipv4, ipv6 } = compileAccess({
+    default: 'deny',
+    rules: ['allow 10.1.0.0/16', 'allow ::ffff:10.3.0.0/112', 'allow 2001:db8::/32'],
+  })
+  const hex = ({ words }: { words: Uint32Array }) => [...words].map((word) => word.toString(16))
+  t.same(hex(ipv4), ['0', 'a010000', 'a020000', 'a030000', 'a040000'])
+  const second = ['20010db8', '0', '0', '0'].map((word) => word.replace(/^0+(?=.)/, ''))
+  t.same(hex(ipv6), ['0', '0', '0', '0', ...second, '20010db9', '0', '0', '0'])
+  t.same([ipv4.firstAllows, ipv6.firstAllows], [false, false])
+  t.end()
+})
+
 t.test('a network may be written with host bits set', (t) => {
   t.equal(
     verdicts('deny', ['allow 99.99.99.1/24'], ['99.99.99.0', '99.99.99.255', '99.99.98.255']),

@@ -27,6 +27,11 @@ export abstract class Dated {
   abstract expire(now: number): number
 }
 
+/** `ms` after `start`; never when that is 0. */
+export function timeAfter(start: number, ms: number): number {
+  return ms > 0 ? start + ms : Infinity
+}
+
 export class Deadlines {
   readonly clock: Clock
   #slots = new Array<Dated | null>(SLOTS).fill(null)

@@ -8,10 +8,10 @@ import type { SocketConnectOpts } from 'node:net'
 import { isUnix } from '../../core/address.ts'
 import type { Address } from '../../core/address.ts'
 import type { Reason } from '../../core/reasons.ts'
-import type { Answer, Arrival, Desk, Dial, FlowEnd, ListenSpec, Wait } from '../plane.ts'
-import { Dated } from './deadlines.ts'
+import type { Answer, Arrival, Desk, Dial, DialFault, FlowEnd, ListenSpec, Wait } from '../plane.ts'
+import { Dated, timeAfter } from './deadlines.ts'
 import type { Deadlines } from './deadlines.ts'
-import { dialFault } from '../fault.ts'
+import { dialFault, sourceFault } from '../fault.ts'
 import type { Handle } from './handle.ts'
 import { Head } from './head.ts'
 import type { Rows } from './rows.ts'
@@ -122,7 +122,7 @@ export class Flow extends Dated implements Pair, Over {
   expire(now: number): number {
     if (this.state === 'relaying') return this.watch(now)
     if (now < this.limitAt) return this.limitAt
-    if (this.state === 'dialling') this.dialFailed('ETIMEDOUT', now)
+    if (this.state === 'dialling') this.dialFailed('ETIMEDOUT', 'timeout', now)
     else this.end(this.limit)
     return Infinity
   }
@@ -185,7 +185,10 @@ export class Flow extends Dated implements Pair, Over {
 
   broke(side: Side, error: NodeJS.ErrnoException): void {
     if (side === this.backend && this.state === 'dialling') {
-      return this.dialFailed(error.code ?? 'UNKNOWN', this.now())
+      const code = error.code ?? 'UNKNOWN'
+      // What cannot be bound has not been dialled: the address of `source`.
+      const why = error.syscall === 'bind' ? sourceFault(code) : dialFault(code)
+      return this.dialFailed(code, why, this.now())
     }
     if (side === this.client) this.end('client-reset', true)
     else if (side === this.backend) this.end('backend-reset', true)
@@ -268,9 +271,9 @@ export class Flow extends Dated implements Pair, Over {
     }
   }
 
-  private dialFailed(code: string, now: number): void {
+  private dialFailed(code: string, why: DialFault, now: number): void {
     const { house, arrival, row, note } = this
-    const failure = { backend: row, note, why: dialFault(code), code, lost: false, ms: now - this.dialledAt }
+    const failure = { backend: row, note, why, code, lost: false, ms: now - this.dialledAt }
     this.backend?.close()
     this.backend = null
     this.row = -1
@@ -343,11 +346,6 @@ export class Flow extends Dated implements Pair, Over {
     const movedAt = Math.max(this.halfEndedAt, this.client!.movedAt, this.backend!.movedAt)
     return timeAfter(movedAt, this.house.spec.halfCloseMs)
   }
-}
-
-/** `ms` after `start`; never when that is 0. */
-function timeAfter(start: number, ms: number): number {
-  return ms > 0 ? start + ms : Infinity
 }
 
 function target(address: Address, source = ''): SocketConnectOpts {

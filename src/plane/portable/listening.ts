@@ -1,38 +1,31 @@
 // A server's open listeners on this plane, and the flows that came in by them.
 
 import { getSystemErrorName } from 'node:util'
+import type { Address } from '../../core/address.ts'
 import { Bursts } from '../../core/burst.ts'
 import { canonicalIp } from '../../core/ip.ts'
 import { logger } from '../../core/log.ts'
 import type { Ending } from '../../core/reasons.ts'
-import { inSlices } from '../../core/slices.ts'
 import { keepAliveSeconds } from '../keepalive.ts'
 import { NO_DROPS } from '../plane.ts'
-import type { Arrival, Desk, Dial, Drops, Listening, ListenSpec, Refuse } from '../plane.ts'
+import type { Arrival, Desk, Drops, Listening, ListenSpec } from '../plane.ts'
 import type { Deadlines } from './deadlines.ts'
 import { Flow } from './flow.ts'
 import type { House } from './flow.ts'
 import { takeOver, tuneAccepted, tuneListener } from './handle.ts'
 import type { Endpoint, Handle } from './handle.ts'
-import { shut } from './open.ts'
+import { open, shut } from './open.ts'
 import type { Opened } from './open.ts'
-import { Rows } from './rows.ts'
-import { Turn } from './turn.ts'
+import { Register } from './register.ts'
 
 /** The longest a blocked peer goes unobserved, as a part of the shortest idle limit; half of what may be late. */
 const LOOK_SHARE = 0.01
 const LOOK_MS = 50
 
-export class PortableListening implements Listening, House {
-  readonly spec: ListenSpec
-  readonly desk: Desk
-  readonly turn: Turn
-  readonly rows = new Rows()
-  readonly deadlines: Deadlines
+export class PortableListening extends Register<Flow> implements Listening, House {
   readonly lookMs: number
   readonly keepAliveSeconds: number
   readonly #listeners: Opened[] = []
-  readonly #flows = new Map<number, Flow>()
   readonly #bursts: Bursts
   readonly #peer: Endpoint = { address: '', port: 0 }
   readonly #local: Endpoint = { address: '', port: 0 }
@@ -43,26 +36,15 @@ export class PortableListening implements Listening, House {
   #stopped: Promise<void> | undefined
 
   constructor(spec: ListenSpec, desk: Desk, deadlines: Deadlines) {
-    this.spec = spec
-    this.desk = desk
-    this.turn = new Turn(desk)
-    this.deadlines = deadlines
+    super(spec, desk, deadlines)
     this.lookMs = lookMs(spec)
     this.keepAliveSeconds = keepAliveSeconds(spec.keepAliveMs)
     this.#bursts = new Bursts((message) => logger('plane').error(message), deadlines.clock)
   }
 
-  /** Takes clients of this listener; the desk hears of them after `welcome`. */
-  add(opened: Opened): void {
-    const bind = this.#listeners.push(opened) - 1
-    tuneListener(opened.server, this.keepAliveSeconds)
-    opened.server.on('error', (error) => this.#complain(opened, error.message))
-    takeOver(opened.server, (error, handle) => {
-      if (!handle) return this.#complain(opened, getSystemErrorName(error))
-      if (!this.#early) return this.#accept(handle, bind)
-      if (this.#early.length >= this.spec.backlog) return handle.close()
-      this.#early.push({ handle, bind })
-    })
+  /** Takes clients of `bind`; the desk hears of them after `welcome`. Rejects as `openBind` does. */
+  async open(bind: Address): Promise<void> {
+    this.#add(await open(bind, this.spec.backlog))
   }
 
   /** The desk may be asked from now on. */
@@ -83,44 +65,8 @@ export class PortableListening implements Listening, House {
     return this.#listeners.map(({ text }) => text)
   }
 
-  get flows(): number {
-    return this.#flows.size
-  }
-
-  answer(flow: number, answer: Dial | Refuse): void {
-    const waiting = this.#flows.get(flow)
-    if (!waiting) return
-    if (waiting.held) this.turn.aside(() => waiting.take(answer))
-    else if ('dial' in answer) waiting.owe(answer.dial)
-  }
-
-  rx(row: number): number {
-    return this.rows.rx[row] ?? 0
-  }
-
-  tx(row: number): number {
-    return this.rows.tx[row] ?? 0
-  }
-
-  connects(row: number): number {
-    return this.rows.connects[row] ?? 0
-  }
-
-  requests(): number {
-    return 0
-  }
-
-  responses(): number {
-    return 0
-  }
-
   drops(): Drops {
     return NO_DROPS
-  }
-
-  drop(row: number, reason: Ending): void {
-    const held = [...this.#flows.values()].filter((flow) => flow.row === row)
-    void this.#end(held, reason, (flow) => flow.row === row)
   }
 
   drain(): Promise<void> {
@@ -131,8 +77,16 @@ export class PortableListening implements Listening, House {
     return (this.#stopped ??= this.#stop(reason))
   }
 
-  forget(flow: Flow): void {
-    this.#flows.delete(flow.arrival.flow)
+  #add(opened: Opened): void {
+    const bind = this.#listeners.push(opened) - 1
+    tuneListener(opened.server, this.keepAliveSeconds)
+    opened.server.on('error', (error) => this.#complain(opened, error.message))
+    takeOver(opened.server, (error, handle) => {
+      if (!handle) return this.#complain(opened, getSystemErrorName(error))
+      if (!this.#early) return this.#accept(handle, bind)
+      if (this.#early.length >= this.spec.backlog) return handle.close()
+      this.#early.push({ handle, bind })
+    })
   }
 
   async #shut(): Promise<void> {
@@ -157,17 +111,7 @@ export class PortableListening implements Listening, House {
   async #stop(reason: Ending): Promise<void> {
     await this.drain()
     this.welcome()
-    while (this.#flows.size > 0) {
-      await this.#end([...this.#flows.values()], reason, () => true)
-      // The last ends may have to wait for a question to the desk.
-      await new Promise(setImmediate)
-    }
-  }
-
-  #end(flows: Flow[], reason: Ending, still: (flow: Flow) => boolean): Promise<void> {
-    return inSlices(flows, (flow) => {
-      if (still(flow)) this.turn.aside(() => flow.end(reason))
-    })
+    await this.endAll(reason)
   }
 
   #accept(handle: Handle, bind: number): void {
@@ -180,7 +124,7 @@ export class PortableListening implements Listening, House {
       const answer = this.desk.arrived(arrival)
       if ('refuse' in answer) return handle.close()
       const flow = new Flow(this, arrival, handle, now)
-      this.#flows.set(arrival.flow, flow)
+      this.remember(flow)
       flow.take(answer)
     } finally {
       this.turn.done()

@@ -1,9 +1,11 @@
-// Bytes and connects of each backend row, counted in place: a packet costs an addition.
+// Bytes, connects and datagrams of each backend row, counted in place: a packet costs an addition.
 
 export class Rows {
   rx = new Float64Array(16)
   tx = new Float64Array(16)
   connects = new Float64Array(16)
+  requests = new Float64Array(16)
+  responses = new Float64Array(16)
 
   /** Makes sure that `row` can be counted under. */
   reserve(row: number): void {
@@ -12,6 +14,8 @@ export class Rows {
     this.rx = grown(this.rx, length)
     this.tx = grown(this.tx, length)
     this.connects = grown(this.connects, length)
+    this.requests = grown(this.requests, length)
+    this.responses = grown(this.responses, length)
   }
 }
 

@@ -1,0 +1,180 @@
+// A server's open sockets for datagrams on this plane, and the sessions of those that send to them.
+
+import type { RemoteInfo } from 'node:dgram'
+import type { Address } from '../../core/address.ts'
+import { Bursts } from '../../core/burst.ts'
+import { canonicalIp } from '../../core/ip.ts'
+import { logger } from '../../core/log.ts'
+import type { Ending } from '../../core/reasons.ts'
+import { NO_DROPS } from '../plane.ts'
+import type { DatagramSpec, Desk, Drops, Listening, ListenSpec } from '../plane.ts'
+import { allows } from './allows.ts'
+import type { Deadlines } from './deadlines.ts'
+import { Door } from './door.ts'
+import type { Hall } from './door.ts'
+import { openDoors } from './doors.ts'
+import { Elders } from './elders.ts'
+import type { House } from './house.ts'
+import { Register } from './register.ts'
+import { Session } from './session.ts'
+import { Shots } from './shots.ts'
+
+/** Sessions that may wait for an answer of the desk. */
+const MOST_HELD = 1024
+/** Datagrams that may come before the desk can be asked. */
+const MOST_EARLY = 64
+
+interface Early {
+  readonly door: Door
+  readonly bytes: Uint8Array
+  readonly from: RemoteInfo
+}
+
+export class PortableSessions extends Register<Session> implements Listening, Hall, House {
+  readonly datagrams: DatagramSpec
+  readonly byIp: boolean
+  readonly elders = new Elders<Session>()
+  readonly shots: Shots
+  holding = 0
+  readonly #doors: Door[] = []
+  readonly #texts: string[] = []
+  readonly #drops = { ...NO_DROPS }
+  readonly #bursts: Bursts
+  #early: Early[] | undefined = []
+  #open = 0
+  #lastFlow = 0
+  #draining = false
+  #stopped: Promise<void> | undefined
+
+  constructor(spec: ListenSpec, datagrams: DatagramSpec, desk: Desk, deadlines: Deadlines) {
+    super(spec, desk, deadlines)
+    this.datagrams = datagrams
+    this.byIp = datagrams.sessionKey === 'ip'
+    this.shots = new Shots(spec.sockets?.source, () => this.unsent())
+    this.#bursts = new Bursts((message) => logger('plane').error(message), deadlines.clock)
+  }
+
+  /** Takes datagrams sent to `bind`; the desk hears of them after `welcome`. Rejects as `openBind` does. */
+  async open(bind: Address): Promise<void> {
+    const { sockets, text } = await openDoors(bind, this.datagrams.receiveBuffer)
+    const index = this.#texts.push(text) - 1
+    for (const socket of sockets) this.#doors.push(new Door(this, index, socket))
+  }
+
+  /** The desk may be asked from now on. */
+  welcome(): void {
+    const early = this.#early ?? []
+    this.#early = undefined
+    for (const { door, bytes, from } of early) door.take(bytes, from)
+  }
+
+  /** Closes everything, unasked; for a listening that never came to be. */
+  async abandon(): Promise<void> {
+    this.#draining = true
+    this.#early = undefined
+    await this.#close()
+  }
+
+  get addresses(): readonly string[] {
+    return this.#texts
+  }
+
+  drops(): Drops {
+    return { ...this.#drops }
+  }
+
+  drain(): Promise<void> {
+    this.#draining = true
+    return Promise.resolve()
+  }
+
+  stop(reason: Ending): Promise<void> {
+    return (this.#stopped ??= this.#stop(reason))
+  }
+
+  now(): number {
+    return this.deadlines.clock.now()
+  }
+
+  stranger(door: Door, key: string, bytes: Uint8Array, from: RemoteInfo): void {
+    if (this.#early && !this.#draining) return this.#wait({ door, bytes, from })
+    const ip = canonicalIp(from.address)
+    const why = this.#bar(ip)
+    if (why) this.#drops[why]++
+    else this.#begin({ door, key, ip, address: from.address }, from.port, bytes)
+  }
+
+  left(): void {
+    this.#open--
+  }
+
+  undecided(): void {
+    this.#drops.undecided++
+  }
+
+  unsent(): void {
+    this.#drops.send++
+  }
+
+  complain(door: Door, problem: string): void {
+    const text = this.#texts[door.bind]!
+    this.#bursts.say(problem, () => `${text}: a datagram could not be received: ${problem}`)
+  }
+
+  /** Why somebody new is not let in, unasked. */
+  #bar(ip: string): keyof Drops | undefined {
+    const { access } = this.datagrams
+    if (this.#draining) return 'draining'
+    if (access && !allows(access, ip)) return 'access'
+    if (this.holding >= MOST_HELD || (this.#full && !this.elders.oldest)) return 'undecided'
+    return undefined
+  }
+
+  get #full(): boolean {
+    const { maxSessions } = this.datagrams
+    return maxSessions > 0 && this.#open >= maxSessions
+  }
+
+  #wait(early: Early): void {
+    if (this.#early!.length < MOST_EARLY) this.#early!.push(early)
+    else this.undecided()
+  }
+
+  #begin(client: Newcomer, port: number, bytes: Uint8Array): void {
+    const { door, ip } = client
+    const local = { localIp: door.ip, localPort: door.port, bind: door.bind, fd: -1 }
+    const arrival = { flow: ++this.#lastFlow, ip, port, ...local }
+    const now = this.now()
+    this.turn.begin()
+    try {
+      const answer = this.desk.arrived(arrival)
+      if ('refuse' in answer) return
+      if (this.#full) this.elders.oldest?.end('evicted')
+      const session = new Session(this, client, arrival, now)
+      this.#open++
+      this.remember(session)
+      session.request(bytes, port, now)
+      session.take(answer)
+    } finally {
+      this.turn.done()
+    }
+  }
+
+  async #stop(reason: Ending): Promise<void> {
+    this.#draining = true
+    await this.endAll(reason)
+    await this.#close()
+  }
+
+  async #close(): Promise<void> {
+    this.shots.close()
+    await Promise.all(this.#doors.map((door) => door.close()))
+  }
+}
+
+interface Newcomer {
+  readonly door: Door
+  readonly key: string
+  readonly ip: string
+  readonly address: string
+}
