@@ -2,6 +2,7 @@
 
 import { jsonSchema } from '../config/reference.ts'
 import { ENDINGS, REFUSALS } from '../core/reasons.ts'
+import { NO_DROPS } from '../plane/plane.ts'
 
 type Json = Readonly<Record<string, unknown>>
 
@@ -30,17 +31,22 @@ const backend = object(
     weight: integer,
     max_connections: { ...integer, description: 'left out when unlimited' },
     sni: { ...text, description: 'left out when empty' },
-    stats: object({
-      live: boolean,
-      discovered: boolean,
-      total_connections: integer,
-      active_connections: integer,
-      refused_connections: integer,
-      rx: { ...integer, description: 'bytes from the backend' },
-      tx: { ...integer, description: 'bytes to the backend' },
-      rx_second: integer,
-      tx_second: integer,
-    }),
+    stats: object(
+      {
+        live: boolean,
+        discovered: boolean,
+        total_connections: integer,
+        active_connections: integer,
+        refused_connections: integer,
+        rx: { ...integer, description: 'bytes from the backend' },
+        tx: { ...integer, description: 'bytes to the backend' },
+        rx_second: integer,
+        tx_second: integer,
+        requests: { ...integer, description: 'datagrams to the backend; udp only' },
+        responses: { ...integer, description: 'datagrams from the backend; udp only' },
+      },
+      ['requests', 'responses'],
+    ),
     last_check: orNull(object({ at: text, status: text, reason: text, ms: { type: 'number' } })),
     drain: { ...boolean, description: 'takes no new connections' },
     ejected: { ...boolean, description: 'kept out because of how real clients fared; left out otherwise' },
@@ -59,9 +65,12 @@ const stats = object(
     refusals: counts(REFUSALS),
     endings: counts(ENDINGS),
     queued: { ...integer, description: 'clients that wait for a place' },
+    requests_total: { ...integer, description: 'datagrams from clients to backends; udp only' },
+    responses_total: { ...integer, description: 'datagrams from backends to clients; udp only' },
+    dropped: { ...counts(Object.keys(NO_DROPS)), description: 'datagrams dropped, by why; udp only' },
     panic: { ...boolean, description: 'all backends are elected, healthy or not; left out otherwise' },
   },
-  ['panic'],
+  ['panic', 'requests_total', 'responses_total', 'dropped'],
 )
 
 const names = object({

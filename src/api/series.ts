@@ -90,6 +90,18 @@ export const SERVER_SERIES: readonly Series<ServerView>[] = [
     value: ({ carried }) => carried.tx,
   },
   {
+    name: 'fairlead_server_received_datagrams_total',
+    type: 'counter',
+    help: 'Datagrams received from backends; udp only.',
+    value: ({ server, carried }) => (server.datagrams ? carried.responses : undefined),
+  },
+  {
+    name: 'fairlead_server_sent_datagrams_total',
+    type: 'counter',
+    help: 'Datagrams of clients sent to backends; udp only.',
+    value: ({ server, carried }) => (server.datagrams ? carried.requests : undefined),
+  },
+  {
     name: 'fairlead_server_elections_total',
     type: 'counter',
     help: 'Elections that found a backend.',
@@ -225,6 +237,11 @@ export const REASON_SERIES: readonly ByReason[] = [
     help: 'Backends ejected because of how their flows fared, by the failure that was one too many.',
     values: (server) => server.outliers?.ejections ?? {},
   },
+  {
+    name: 'fairlead_server_dropped_datagrams_total',
+    help: 'Datagrams dropped, by reason; udp only.',
+    values: (server) => (server.datagrams ? { ...server.drops } : {}),
+  },
 ]
 
 export const DISTRIBUTIONS: readonly Distribution[] = [
@@ -306,5 +323,17 @@ export const BACKEND_SERIES: readonly Series<BackendView>[] = [
     type: 'counter',
     help: 'Bytes of clients sent to the backend.',
     value: ({ carried }) => carried.tx,
+  },
+  {
+    name: 'fairlead_backend_received_datagrams_total',
+    type: 'counter',
+    help: 'Datagrams received from the backend; udp only.',
+    value: ({ server, carried }) => (server.datagrams ? carried.responses : undefined),
+  },
+  {
+    name: 'fairlead_backend_sent_datagrams_total',
+    type: 'counter',
+    help: 'Datagrams of clients sent to the backend; udp only.',
+    value: ({ server, carried }) => (server.datagrams ? carried.requests : undefined),
   },
 ]

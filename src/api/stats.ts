@@ -10,7 +10,7 @@ import { goTime } from './gotime.ts'
 
 /** What `GET /servers/NAME/stats` answers, made in slices: a server may have thousands of backends. */
 export async function addStats(to: Chunks, server: Server): Promise<void> {
-  const { rx, tx, rxSecond, txSecond } = server.pool.traffic.total()
+  const { rx, tx, rxSecond, txSecond, requests, responses } = server.pool.traffic.total()
   const { refusals, endings } = server.totals
   const around = {
     active_connections: server.room.size,
@@ -22,6 +22,7 @@ export async function addStats(to: Chunks, server: Server): Promise<void> {
     refusals,
     endings,
     queued: server.queued,
+    ...(server.datagrams && { requests_total: requests, responses_total: responses, dropped: server.drops }),
     ...(server.pool.panic && { panic: true }),
   }
   const [before, after] = goJson(around).split(/(?<="backends": )null/)
@@ -41,7 +42,7 @@ export async function statsText(server: Server): Promise<string> {
 
 function backendStats(server: Server, backend: Backend) {
   const { address, priority, weight, maxConnections, sni } = backend.found
-  const { rx, tx, rxSecond, txSecond } = server.pool.traffic.of(backend.row)
+  const { rx, tx, rxSecond, txSecond, requests, responses } = server.pool.traffic.of(backend.row)
   return {
     host: hostText(address),
     port: portText(address),
@@ -60,6 +61,7 @@ function backendStats(server: Server, backend: Backend) {
       tx,
       rx_second: rxSecond,
       tx_second: txSecond,
+      ...(server.datagrams && { requests, responses }),
     },
     last_check: lastCheck(server, backend),
     drain: drains(backend),

@@ -7,7 +7,7 @@ import { checkSettings } from '../health/settings.ts'
 import type { Format } from './parse.ts'
 import { withoutSecrets } from './problems.ts'
 import type { Config, ServerConfig } from './read.ts'
-import { connectionOptions, serverSchema } from './server.ts'
+import { connectionOptions, GOBETWEEN_UDP_KEYS, serverSchema } from './server.ts'
 import { generalSchema } from './schema.ts'
 import { core, durationText, isDuration, keysOf, kindsOf, usual } from './shape.ts'
 import type { Table } from './tidy.ts'
@@ -106,14 +106,29 @@ function shown({ settings, written }: ServerConfig, fill: boolean): Table {
     if (key === 'discovery')
       return [key, section(discoverySettings, DISCOVERY_KEYS, written, parsed, key, fill)]
     if (key === 'healthcheck') return [key, section(checkSettings, HEALTH_KEYS, written, parsed, key, fill)]
-    // An empty [udp] is what gobetween shows for every udp server.
-    const asked = key === 'udp' && settings.protocol === 'udp' ? (written[key] ?? {}) : written[key]
-    if (keysOf(shape[key]!) && asked === undefined) return [key, null]
-    return [key, display(shape[key]!, asked, parsed[key], fill, key)]
+    if (key === 'udp') return [key, datagrams(shape[key]!, settings, written, fill)]
+    if (keysOf(shape[key]!) && written[key] === undefined) return [key, null]
+    return [key, display(shape[key]!, written[key], parsed[key], fill, key)]
   })
   return Object.fromEntries(
     fill ? entries : entries.filter(([, value]) => value !== null && value !== undefined),
   )
+}
+
+/** gobetween shows [udp] for every udp server, written or not. */
+function datagrams(
+  schema: Schema,
+  { protocol, udp }: ServerConfig['settings'],
+  written: Table,
+  fill: boolean,
+): Table | null {
+  const own = written.udp as Table | undefined
+  if (!own && protocol !== 'udp') return null
+  const shape = keysOf(schema)!
+  const shownKeys = Object.keys(shape).filter(
+    (each) => GOBETWEEN_UDP_KEYS.includes(each) || own?.[each] !== undefined,
+  )
+  return fields(shape, shownKeys, own, udp, fill, 'udp')
 }
 
 function section(

@@ -3,8 +3,9 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import { accessSettings } from '../access/settings.ts'
+import { QUIC_KEY } from '../balance/hash.ts'
 import * as balancers from '../balance/kinds.ts'
-import { parseBind } from '../core/address.ts'
+import { isUnix, parseBind, pathFault } from '../core/address.ts'
 import type { Address } from '../core/address.ts'
 import { count, duration, flag, number, oneOf, positiveDuration, text, texts } from '../core/settings.ts'
 import type { Shape } from '../core/settings.ts'
@@ -80,6 +81,8 @@ const binds = () =>
         const path = Array.isArray(value) ? [index] : []
         const found = parseBind(bind)
         if (!found) context.addIssue({ code: 'custom', path, message: BIND })
+        const fault = found?.[0] && pathFault(found[0])
+        if (fault) context.addIssue({ code: 'custom', path, message: fault })
         addresses.push(...(found ?? []))
         if (addresses.length <= MOST_BINDS) continue
         context.addIssue({ code: 'custom', path, message: `at most ${MOST_BINDS} addresses in all` })
@@ -128,15 +131,35 @@ const backendsTls = z.strictObject({
   ...tlsCommon,
 })
 
+/** The largest buffer there is: the kernel takes an int, and doubles it. */
+const MOST_BUFFER = 2 ** 30 - 1
+
 const udp = z.strictObject({
   max_requests: count()
     .default(0)
-    .describe('Datagrams of a client after which its session ends; 1 is fire and forget, 0 is no limit.'),
+    .describe(
+      'Datagrams of a client for one session, the next begins another; 1 is fire and forget, 0 is no limit.',
+    ),
   max_responses: count()
     .default(0)
     .describe('Datagrams of a backend after which the session ends; 0 is no limit.'),
   transparent: flag().default(false).describe('Sends to backends from the address of the client.'),
+  session_key: oneOf(['address', 'ip'])
+    .default('address')
+    .describe('What makes a session: the address and port of a client (address), or its address alone (ip).'),
+  max_sessions: count(1)
+    .default(65_536)
+    .describe(
+      'Most sessions at once, at most half the descriptors of the process; one more ends another: first those never answered, then those silent for longest.',
+    ),
+  receive_buffer: count()
+    .refine((value) => value <= MOST_BUFFER, { error: `a whole number, 0 to ${MOST_BUFFER}` })
+    .default(0)
+    .describe('Bytes of datagrams that may wait to be read (SO_RCVBUF); 0 is the default of the system.'),
 })
+
+/** The keys of udp sessions that gobetween has; fairlead's own are shown only when written. */
+export const GOBETWEEN_UDP_KEYS: readonly string[] = ['max_requests', 'max_responses', 'transparent']
 
 const SOURCE = 'an IP address such as "10.0.0.5"'
 
@@ -237,7 +260,7 @@ const serverShape = {
   tls: tls.optional().describe('Certificates for protocol tls.'),
   backends_tls: backendsTls.optional().describe('Speak TLS to backends.'),
   tcp: tcp.optional().describe('Options of the sockets of clients and backends.'),
-  udp: udp.optional().describe('Limits of udp sessions.'),
+  udp: udp.optional().describe('How datagrams become sessions, and how many there may be.'),
   access: z.strictObject(accessSettings).optional().describe('Who may connect.'),
   proxy_protocol: proxyProtocol.optional().describe('Tell backends the address of the client.'),
   discovery: discoverySettings.describe('Which backends exist.'),
@@ -313,18 +336,27 @@ function rules(server: Partial<Parsed>, context: z.core.$RefinementCtx): void {
     expect(['protocol'], '"tcp", since there is a proxy_protocol section')
 }
 
-function streamRules({ protocol, on_backend_loss }: Partial<Parsed>, expect: Expect): void {
-  if (on_backend_loss === 'move') expect(['on_backend_loss'], `keep or close, since protocol is ${protocol}`)
+function streamRules(server: Partial<Parsed>, expect: Expect): void {
+  const since = `since protocol is ${server.protocol}`
+  if (server.on_backend_loss === 'move') expect(['on_backend_loss'], `keep or close, ${since}`)
+  if ((server as { hash_key?: unknown }).hash_key === QUIC_KEY)
+    expect(['hash_key'], `client or prefix, ${since}`)
 }
 
 function datagramRules(server: Partial<Parsed>, expect: Expect): void {
   const since = 'since protocol is udp'
   if (server.tcp) expect(['tcp'], `no such section, ${since}`)
   if (server.backends_tls) expect(['backends_tls'], `no such section, ${since}`)
+  if (hasUnix(server.bind)) expect(['bind'], `no unix socket, ${since}`)
   const unable = CHECKS.filter((kind) => !protocolsOf(kind).includes('udp'))
   const able = CHECKS.filter((kind) => !unable.includes(kind))
   if (unable.includes(server.healthcheck?.kind as CheckName))
     expect(['healthcheck', 'kind'], `one of ${able.join(', ')}, ${since}`)
+}
+
+/** What is no address yet, since it is wrong, is none of a unix socket. */
+function hasUnix(binds: unknown): boolean {
+  return Array.isArray(binds) && binds.some((each) => each instanceof Object && isUnix(each as Address))
 }
 
 function hasCertificate({ acme_hosts, cert_path, key_path }: z.output<typeof tls>): boolean {

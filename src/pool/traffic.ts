@@ -1,4 +1,4 @@
-// Bytes and connections of each backend, read from the plane's counters, and their rates.
+// Bytes, datagrams and connections of each backend, read from the plane's counters, and rates of bytes.
 
 import { NOTHING_COUNTED } from './backend.ts'
 import type { Counters } from './backend.ts'
@@ -8,15 +8,17 @@ import type { Table } from './columns.ts'
 export interface Carried {
   readonly rx: number
   readonly tx: number
+  /** Datagrams of clients, and of backends. */
+  readonly requests: number
+  readonly responses: number
   readonly rxSecond: number
   readonly txSecond: number
 }
 
 // The line of a row: counters when the backend got it, as another may have had it before; counters one and
 // two seconds ago; rates.
-const [BASE_RX, BASE_TX, BASE_CONNECTS, RX_1, TX_1, RX_2, TX_2, RX_RATE, TX_RATE, LINE] = [
-  0, 1, 2, 3, 4, 5, 6, 7, 8, 9,
-]
+const [BASE_RX, BASE_TX, BASE_CONNECTS, BASE_REQUESTS, BASE_RESPONSES] = [0, 1, 2, 3, 4]
+const [RX_1, TX_1, RX_2, TX_2, RX_RATE, TX_RATE, LINE] = [5, 6, 7, 8, 9, 10, 11]
 const FIRST_ROOM = 16
 
 export class Traffic {
@@ -44,16 +46,23 @@ export class Traffic {
       roomier.set(this.#lines)
       this.#lines = roomier
     }
-    const rx = this.#counters.rx(row)
-    const tx = this.#counters.tx(row)
-    this.#lines.set([rx, tx, this.#counters.connects(row), rx, tx, rx, tx, 0, 0], row * LINE)
+    const { rx, tx, requests, responses } = this.#read(row)
+    const line = [rx, tx, this.#counters.connects(row), requests, responses, rx, tx, rx, tx, 0, 0]
+    this.#lines.set(line, row * LINE)
     this.#columns.bandwidth[row] = 0
   }
 
   /** What the backend of this row has carried since it was discovered. */
   of(row: number): Carried {
     const line = this.#lines.subarray(row * LINE, (row + 1) * LINE)
-    return carried(this.#counters.rx(row) - line[BASE_RX]!, this.#counters.tx(row) - line[BASE_TX]!, line)
+    const { rx, tx, requests, responses } = this.#read(row)
+    return {
+      rx: rx - line[BASE_RX]!,
+      tx: tx - line[BASE_TX]!,
+      requests: requests - line[BASE_REQUESTS]!,
+      responses: responses - line[BASE_RESPONSES]!,
+      ...rates(line),
+    }
   }
 
   /** Dials of this row's backend that succeeded. */
@@ -63,28 +72,40 @@ export class Traffic {
 
   /** What all backends have carried since the server listens, also those that are gone. */
   total(): Carried {
-    const { rx, tx } = this.#sum()
-    return carried(rx, tx, this.#total)
+    const sum = { rx: 0, tx: 0, requests: 0, responses: 0 }
+    for (let row = 0; row < this.#rows; row++) {
+      const { rx, tx, requests, responses } = this.#read(row)
+      sum.rx += rx
+      sum.tx += tx
+      sum.requests += requests
+      sum.responses += responses
+    }
+    return { ...sum, ...rates(this.#total) }
   }
 
   /** Called once a second: rates look two seconds back. */
   tick(): void {
-    for (let row = 0; row < this.#rows; row++) {
-      advance(this.#lines, row * LINE, this.#counters.rx(row), this.#counters.tx(row))
-      this.#columns.bandwidth[row] = this.#lines[row * LINE + RX_RATE]! + this.#lines[row * LINE + TX_RATE]!
-    }
-    const { rx, tx } = this.#sum()
-    advance(this.#total, 0, rx, tx)
-  }
-
-  #sum(): { rx: number; tx: number } {
     let rx = 0
     let tx = 0
     for (let row = 0; row < this.#rows; row++) {
-      rx += this.#counters.rx(row)
-      tx += this.#counters.tx(row)
+      const rowRx = this.#counters.rx(row)
+      const rowTx = this.#counters.tx(row)
+      rx += rowRx
+      tx += rowTx
+      advance(this.#lines, row * LINE, rowRx, rowTx)
+      this.#columns.bandwidth[row] = this.#lines[row * LINE + RX_RATE]! + this.#lines[row * LINE + TX_RATE]!
     }
-    return { rx, tx }
+    advance(this.#total, 0, rx, tx)
+  }
+
+  #read(row: number) {
+    const counters = this.#counters
+    return {
+      rx: counters.rx(row),
+      tx: counters.tx(row),
+      requests: counters.requests(row),
+      responses: counters.responses(row),
+    }
   }
 }
 
@@ -97,6 +118,6 @@ function advance(lines: Float64Array, at: number, rx: number, tx: number): void 
   lines[at + TX_1] = tx
 }
 
-function carried(rx: number, tx: number, line: Float64Array): Carried {
-  return { rx, tx, rxSecond: line[RX_RATE]!, txSecond: line[TX_RATE]! }
+function rates(line: Float64Array): Pick<Carried, 'rxSecond' | 'txSecond'> {
+  return { rxSecond: line[RX_RATE]!, txSecond: line[TX_RATE]! }
 }

@@ -12,6 +12,8 @@ export interface AccessContext {
   readonly balance: string
   /** Text of the backend; empty when none was dialled. */
   readonly backend: string
+  /** The flow was a session: its datagrams are told too. */
+  readonly datagrams?: boolean
 }
 
 export type AccessLog = (end: FlowEnd, context: AccessContext) => void
@@ -39,8 +41,10 @@ function gathered(sink: Sink): (line: string) => void {
   }
 }
 
-function jsonLine(end: FlowEnd, { server, balance, backend }: AccessContext, now: number): string {
-  const { client, reason, rx, tx, waitedMs, connectMs, firstByteMs, durationMs, note, paths } = end
+function jsonLine(end: FlowEnd, context: AccessContext, now: number): string {
+  const { server, balance, backend, datagrams } = context
+  const { client, reason, rx, tx, requests, responses, note, paths } = end
+  const { waitedMs, connectMs, firstByteMs, durationMs } = end
   const record = {
     time: new Date(now).toISOString(),
     server,
@@ -50,6 +54,7 @@ function jsonLine(end: FlowEnd, { server, balance, backend }: AccessContext, now
     why: backend && describeNote(note, balance),
     rx,
     tx,
+    ...(datagrams && { requests, responses }),
     waited_ms: tidy(waitedMs),
     connect_ms: tidy(connectMs),
     first_byte_ms: tidy(firstByteMs),
@@ -60,14 +65,17 @@ function jsonLine(end: FlowEnd, { server, balance, backend }: AccessContext, now
   return JSON.stringify(record) + '\n'
 }
 
-function textLine(end: FlowEnd, { server, balance, backend }: AccessContext, now: number): string {
-  const { client, reason, rx, tx, waitedMs, connectMs, firstByteMs, durationMs, note } = end
+function textLine(end: FlowEnd, context: AccessContext, now: number): string {
+  const { server, balance, backend } = context
+  const { client, reason, waitedMs, connectMs, firstByteMs, durationMs, note } = end
   const why = backend ? describeNote(note, balance) : '-'
   const times = [waitedMs, connectMs, firstByteMs, durationMs].map((ms) => tidy(ms) ?? '-').join('/')
   const who = `${endpoint(client.ip, client.port) ?? '-'} ${endpoint(client.localIp, client.localPort) ?? '-'}`
   const when = localTime(new Date(now))
   const paths = end.paths ? pathsText(end.paths) : ''
-  return `${when} ${server} ${who} ${backend || '-'} ${why} rx=${rx} tx=${tx} ms=${times} ${reason}${paths}\n`
+  const bytes = `rx=${end.rx} tx=${end.tx}`
+  const moved = context.datagrams ? `${bytes} requests=${end.requests} responses=${end.responses}` : bytes
+  return `${when} ${server} ${who} ${backend || '-'} ${why} ${moved} ms=${times} ${reason}${paths}\n`
 }
 
 /** Of a connection that was measured: `client_rtt_ms` and `client_retransmits`. */

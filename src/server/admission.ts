@@ -10,13 +10,18 @@ import { ipBytes } from '../core/ip.ts'
 import type { Logger } from '../core/log.ts'
 import { EXPLANATIONS } from '../core/reasons.ts'
 import type { Reason, Refusal } from '../core/reasons.ts'
-import type { Answer, Arrival, Desk, Dial, DialFailure, FlowEnd, Listening } from '../plane/plane.ts'
+import { unableText } from '../plane/fault.ts'
+import type { Answer, Arrival, Desk, Dial, DialFailure, FlowEnd } from '../plane/plane.ts'
+import type { Listening, Refuse, Wait } from '../plane/plane.ts'
+import { HEADER_BYTES } from '../plane/quic.ts'
 import type { Backend } from '../pool/backend.ts'
+import { drains } from '../pool/backend.ts'
 import type { Pool } from '../pool/pool.ts'
 import { packNote, unpackNote } from './note.ts'
 import type { Note } from './note.ts'
 import type { Outliers } from './outliers.ts'
 import { Queue } from './queue.ts'
+import type { Asked, Home, QuicIds } from './quicids.ts'
 import type { Room } from './room.ts'
 import type { Totals } from './totals.ts'
 
@@ -37,12 +42,21 @@ export interface AdmissionOptions {
   readonly queueMs: number
   /** A client with this descriptor or a higher one is refused. */
   readonly descriptorCeiling: number
+  /** Flows are UDP sessions. */
+  readonly datagrams?: DatagramOptions | undefined
   /** Watches how dials and flows fare. */
   readonly outliers?: Outliers | undefined
   readonly clock: Clock
   readonly log: Logger
   /** Told of every flow that is over, with its backend's text; empty without one. */
   readonly onEnd: (end: FlowEnd, backend: string) => void
+}
+
+export interface DatagramOptions {
+  /** A session whose backend proves unreachable ends; else it is given another one. */
+  readonly endLost: boolean
+  /** Ids of QUIC connections; undefined where none are looked at. */
+  readonly quic: QuicIds | undefined
 }
 
 /** What is remembered of a flow that waited or failed a dial; all others are known to the plane alone. */
@@ -54,12 +68,25 @@ interface Pending {
   endpoints: number
   /** The last backend dialled, by text. */
   last: string
+  /** When a dial failed last. */
+  failedAt: number
+  queued: boolean
+  /** What its first datagram asks for, where ids of QUIC are looked at. */
+  asked: Asked | undefined
+  /** Where it was sent then. */
+  home: Home | undefined
 }
 
 /** Addresses of one host name that are tried for a client: DNS decides how many there are. */
 const MOST_ENDPOINTS = 4
 
+/** A session that was moved and fared well for this long may be moved as often again. */
+const SETTLED_MS = 10_000
+
 const NO_KEY: Uint8Array = new Uint8Array(0)
+
+/** Of a session this is the first datagram, which is there. */
+const FIRST_DATAGRAM: Wait = { wait: { atLeast: 1, atMost: HEADER_BYTES, ms: 1000 } }
 
 export class Admission implements Desk {
   readonly #options: AdmissionOptions
@@ -97,7 +124,7 @@ export class Admission implements Desk {
     const began = clock.now()
     totals.arrived++
     const refusal = this.#admit(client)
-    const answer = refusal ? { refuse: refusal } : this.#decide(client, undefined)
+    const answer = refusal ? { refuse: refusal } : this.#answer(client)
     if ('refuse' in answer) {
       if (!refusal) room.leave(client.ip)
       totals.refused(answer.refuse)
@@ -106,24 +133,31 @@ export class Admission implements Desk {
     return answer
   }
 
-  headed(): Answer {
-    return { refuse: 'bad-header' } // Nobody here asks for a client's first bytes yet.
+  headed(client: Arrival, bytes: Uint8Array): Answer {
+    const quic = this.#options.datagrams?.quic
+    if (!quic) return { refuse: 'bad-header' } // Only ids of QUIC are asked for yet.
+    const pending = this.#remember(client)
+    pending.asked = quic.read(bytes)
+    return this.#goHome(client, pending) ?? this.#decide(client, pending)
   }
 
   dialFailed(client: Arrival, failure: DialFailure): Answer {
-    const { pool, balancer, outliers, redispatch, totals, log } = this.#options
-    const { why, code, ms, backend: row, note } = failure
+    const { pool, balancer, outliers, redispatch, totals, datagrams, log } = this.#options
+    const { lost, why, code, ms, backend: row, note } = failure
     const backend = pool.at(row)
+    if (lost) backend.closed++
     pool.release(row)
     if (why === 'descriptors') return { refuse: this.#refused(why) }
 
     log.debug(`dial of ${backend.text} failed for ${client.ip}: ${code}`)
+    if (why === 'unable') this.#bursts.say('unable', () => unableText(code))
     const pending = this.#remember(client)
-    pending.last = backend.text
+    this.#noteFailure(pending, backend, lost)
     const ours = why === 'ports' || why === 'unable'
     if (!ours) backend.refused++
-    if (!ours) balancer.failed?.(row, ms)
+    if (!ours) balancer.failed?.(row, Math.max(ms, 0))
     if (!ours) outliers?.dialFailed(backend, why)
+    if (lost && datagrams?.endLost) return { refuse: 'backend-lost' }
     if (++pending.endpoints < Math.min(backend.endpoints.length, MOST_ENDPOINTS) && pool.live(backend)) {
       const { how, redispatches, endpoint } = unpackNote(note)
       return this.#dial(client, backend, how, (endpoint + 1) % backend.endpoints.length, redispatches)
@@ -138,23 +172,28 @@ export class Admission implements Desk {
       return answer
     }
     this.#bursts.say('dial', () => `no backend could be reached, last ${backend.text}: ${code}`)
+    if (lost) return { refuse: 'backend-lost' }
     return { refuse: why === 'timeout' ? 'dial-timeout' : 'dial-failed' }
   }
 
   connected(_client: Arrival, row: number, ms: number): void {
-    const { pool, balancer, outliers } = this.#options
+    const { pool, balancer, outliers, datagrams } = this.#options
     balancer.connected?.(row, ms)
-    outliers?.connected(pool.at(row))
+    // A socket of datagrams is connected without a word of the backend.
+    if (!datagrams) outliers?.connected(pool.at(row))
   }
 
   firstByte(_client: Arrival, row: number, ms: number): void {
-    const { pool, balancer, outliers } = this.#options
+    const { pool, balancer, outliers, datagrams } = this.#options
     balancer.firstByte?.(row, ms)
+    if (datagrams) outliers?.connected(pool.at(row))
     outliers?.answered(pool.at(row))
   }
 
-  glimpsed(): void {
-    // Nobody here asks for what backends say yet.
+  glimpsed({ flow }: Arrival, row: number, bytes: Uint8Array): void {
+    const { pool, datagrams } = this.#options
+    const home = this.#pending.get(flow)?.home
+    if (home && pool.find(home.backend)?.row === row) datagrams?.quic?.learn(bytes, home)
   }
 
   ended(end: FlowEnd): void {
@@ -205,55 +244,98 @@ export class Admission implements Desk {
     return refusal
   }
 
+  #answer(client: Arrival): Answer {
+    return this.#options.datagrams?.quic ? FIRST_DATAGRAM : this.#decide(client, undefined)
+  }
+
+  /** Of the backend that has the client's QUIC connection already: also while it drains, as nothing new comes to it. */
+  #goHome(client: Arrival, pending: Pending): Dial | Refuse | undefined {
+    const { pool } = this.#options
+    const { limit, slots } = pool.columns
+    const home = pending.asked?.home
+    const backend = home && pool.find(home.backend)
+    if (!backend || !(pool.live(backend) || (backend.healthy && drains(backend)))) return undefined
+    const endpoint = backend.endpoints.findIndex((each) => hostOf(each) === home.host)
+    if (endpoint < 0) return undefined
+    const { row } = backend
+    // Any other would answer as if there were no such connection.
+    if (limit[row]! > 0 && slots[row]! >= limit[row]!) return { refuse: 'all-full' }
+    return this.#dial(client, backend, 'connection-id', endpoint, 0)
+  }
+
   #decide(client: Arrival, pending: Pending | undefined): Answer {
     const { queueMs } = this.#options
     // Nobody overtakes those who wait already.
     const election = this.#queue.size > 0 ? 'all-full' : this.#elect(client, pending)
     if (typeof election !== 'string') return election
     if (election === 'all-full' && queueMs > 0) {
-      this.#queue.add(pending ?? this.#remember(client))
+      const waiting = pending ?? this.#remember(client)
+      waiting.queued = true
+      this.#queue.add(waiting)
       // Who waits for what it has not tried yet does not keep others from what it has.
       this.serve()
       return { later: true }
     }
-    if (!pending) this.#bursts.say(election, () => `refused a client: ${EXPLANATIONS[election] ?? election}`)
+    if (!pending?.tried.length)
+      this.#bursts.say(election, () => `refused a client: ${EXPLANATIONS[election] ?? election}`)
     return { refuse: election }
   }
 
   #elect(client: Arrival, pending: Pending | undefined): Dial | Refusal {
     const { pool, totals } = this.#options
-    const election = pool.elect(this.#key(client), pending?.tried)
+    const election = pool.elect(this.#key(client, pending), pending?.tried)
     if (typeof election === 'string') return election
     totals.elections++
     const { backend, only } = election
-    const how = pending && pending.tried.length === 0 ? 'queued' : only ? 'only-one' : 'elected'
-    return this.#dial(client, backend, how, this.#endpoint(backend, client), pending?.tried.length ?? 0)
+    const how = pending?.queued && pending.tried.length === 0 ? 'queued' : only ? 'only-one' : 'elected'
+    const endpoint = this.#endpoint(backend, client, pending)
+    return this.#dial(client, backend, how, endpoint, pending?.tried.length ?? 0)
   }
 
   /** Objects cost more than arguments here: it runs once a client. */
   #dial(client: Arrival, backend: Backend, how: Note['how'], endpoint: number, redispatches: number): Dial {
-    const { pool, dialTimeoutMs } = this.#options
+    const { pool, dialTimeoutMs, datagrams } = this.#options
     const address = atPort(backend.endpoints[endpoint]!, client)
     const note = packNote({ how, redispatches, endpoint, priority: backend.found.priority })
     pool.take(backend.row)
+    if (datagrams?.quic) this.#settle(client, backend, endpoint)
     return { dial: { backend: backend.row, address, timeoutMs: dialTimeoutMs, note } }
   }
 
   /** Which address of a host name: the same for the same client where the kind hashes, in turn elsewhere. */
-  #endpoint(backend: Backend, client: Arrival): number {
+  #endpoint(backend: Backend, client: Arrival, pending: Pending | undefined): number {
     const count = backend.endpoints.length
     if (count === 1) return 0
-    return (this.#options.hashKey ? spread(fnvBytes(this.#key(client))) : backend.turn++) % count
+    return (this.#options.hashKey ? spread(fnvBytes(this.#key(client, pending))) : backend.turn++) % count
   }
 
-  #key(client: Arrival): Uint8Array {
-    return this.#options.hashKey?.(ipBytes(client.ip), client) ?? NO_KEY
+  #key(client: Arrival, pending: Pending | undefined): Uint8Array {
+    return pending?.asked?.key ?? this.#options.hashKey?.(ipBytes(client.ip), client) ?? NO_KEY
+  }
+
+  /** Where the QUIC connection of a client is from now on. */
+  #settle({ flow }: Arrival, backend: Backend, endpoint: number): void {
+    const pending = this.#pending.get(flow)
+    if (!pending?.asked) return
+    pending.home = { backend: backend.id, host: hostOf(backend.endpoints[endpoint]!) }
+    if (pending.asked.key) this.#options.datagrams?.quic?.choose(pending.asked.key, pending.home)
+  }
+
+  #noteFailure(pending: Pending, backend: Backend, lost: boolean): void {
+    const now = this.#options.clock.now()
+    pending.last = backend.text
+    if (lost && now - pending.failedAt > SETTLED_MS) {
+      pending.tried.length = 0
+      pending.endpoints = 0
+    }
+    pending.failedAt = now
   }
 
   #remember(client: Arrival): Pending {
     let pending = this.#pending.get(client.flow)
     if (!pending) {
-      pending = { client, tried: [], endpoints: 0, last: '' }
+      const none = { endpoints: 0, last: '', queued: false, asked: undefined, home: undefined }
+      pending = { client, tried: [], failedAt: -Infinity, ...none }
       this.#pending.set(client.flow, pending)
     }
     return pending
@@ -266,6 +348,10 @@ export class Admission implements Desk {
     this.#bursts.say(reason, () => `refused a client: ${lack}`)
     return reason
   }
+}
+
+function hostOf(address: Address): string {
+  return isUnix(address) ? '' : address.host
 }
 
 /** A backend written `host:*` is dialled on the port the client came in on. */

@@ -1,20 +1,21 @@
 // From a server's settings to the parts it runs on; what this release cannot run is refused here, by name.
 
 import { compileAccess } from '../access/rules.ts'
+import type { Access } from '../access/rules.ts'
 import type { Balancer, BalancerKind } from '../balance/balancer.ts'
-import { hashKeyOf } from '../balance/hash.ts'
+import { hashKeyOf, QUIC_KEY } from '../balance/hash.ts'
 import * as balancers from '../balance/kinds.ts'
 import type { ServerSettings } from '../config/server.ts'
 import { isWildcard } from '../core/address.ts'
 import type { Found } from '../core/backend.ts'
 import type { Clock } from '../core/clock.ts'
 import { UnsupportedError } from '../core/errors.ts'
-import type { Plane, SocketOptions } from '../plane/plane.ts'
+import type { DatagramSpec, Plane, SocketOptions } from '../plane/plane.ts'
 import type { AdmissionOptions } from './admission.ts'
+import { QuicIds } from './quicids.ts'
 
 /** What is asked for in the settings and comes in a later release, with the words for it. */
 const LATER: readonly (readonly [string, (settings: ServerSettings) => boolean])[] = [
-  ['protocol "udp" (UDP sessions)', ({ protocol }) => protocol === 'udp'],
   ['protocol "tls" (TLS termination)', ({ protocol }) => protocol === 'tls'],
   ['the tls section (TLS termination)', ({ tls }) => tls !== undefined],
   ['the sni section (backends by TLS server name)', ({ sni }) => sni !== undefined],
@@ -35,22 +36,49 @@ export function refuseUnsupported(name: string, settings: ServerSettings): void 
  * The options of a server's sockets. Throws `UnsupportedError`, which names the server and the key, for one that its
  * plane cannot set.
  */
-export function buildSockets(name: string, { tcp }: ServerSettings, plane: Plane['name']): SocketOptions {
+export function buildSockets(
+  name: string,
+  { protocol, tcp, udp }: ServerSettings,
+  plane: Plane['name'],
+): SocketOptions {
+  const datagrams = protocol === 'udp'
   const sockets = {
     userTimeoutMs: tcp.user_timeout,
     deferAcceptMs: tcp.defer_accept,
     fastOpen: tcp.fast_open,
     freebind: tcp.freebind,
-    transparent: tcp.transparent,
+    transparent: datagrams ? (udp?.transparent ?? false) : tcp.transparent,
     mark: tcp.mark,
   }
   const { source: _, keep_alive: __, ...natives } = tcp
-  const asked = Object.entries(natives).find(([, value]) => value !== 0 && value !== false)
+  const key = Object.entries(natives).find(([, value]) => value !== 0 && value !== false)?.[0]
+  const asked = datagrams ? sockets.transparent && 'udp.transparent' : key && `tcp.${key}`
   if (asked && plane === 'portable')
-    throw new UnsupportedError(
-      `server ${name} needs the native plane for tcp.${asked[0]}, and has the portable one`,
-    )
+    throw new UnsupportedError(`server ${name} needs the native plane for ${asked}, and has the portable one`)
   return { ...sockets, source: tcp.source ?? '' }
+}
+
+/** Datagrams of a backend in which it may show the ids it issues to a QUIC client: the first flights of a handshake. */
+const GLIMPSES = 4
+
+/** How a udp server makes sessions, at most `most` of them; undefined for any other. */
+export function buildDatagrams(
+  { protocol, udp, on_backend_loss }: ServerSettings,
+  most: number,
+  access: DatagramSpec['access'],
+  quic: QuicIds | undefined,
+): DatagramSpec | undefined {
+  if (protocol !== 'udp' || !udp) return undefined
+  return {
+    sessionKey: udp.session_key,
+    maxRequests: udp.max_requests,
+    maxResponses: udp.max_responses,
+    maxSessions: most,
+    tellUnreachable: on_backend_loss !== 'keep',
+    glimpses: quic ? GLIMPSES : 0,
+    receiveBuffer: udp.receive_buffer,
+    access,
+  }
 }
 
 /** What a server speaks to its backends. */
@@ -87,8 +115,14 @@ export function buildChooser(settings: ServerSettings, clock: Clock): Chooser {
   return { kind, balancer, hashKey }
 }
 
+/** Where QUIC connections are, for `most` sessions; undefined where clients are not told apart by their ids. */
+export function buildQuic(settings: ServerSettings, { kind }: Chooser, most: number): QuicIds | undefined {
+  const { hash_key } = settings as { hash_key?: unknown }
+  return kind.keyed && hash_key === QUIC_KEY ? new QuicIds(most) : undefined
+}
+
 /** The access table; undefined when everybody may come in. */
-export function buildAccess({ access }: ServerSettings): AdmissionOptions['access'] {
+export function buildAccess({ access }: ServerSettings): Access | undefined {
   if (!access || (access.default === 'allow' && access.rules.length === 0)) return undefined
   return compileAccess(access)
 }

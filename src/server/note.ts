@@ -2,10 +2,10 @@
 //
 //     bits 0-3 how   4-7 redispatches   8-15 endpoint   16-31 priority
 
-const HOW = ['elected', 'only-one', 'queued'] as const
+const HOW = ['elected', 'only-one', 'queued', 'connection-id'] as const
 
 export interface Note {
-  /** By the balancer among several, because there was no other, or from the queue. */
+  /** By the balancer among several, because there was no other, from the queue, or as its QUIC connection is there. */
   readonly how: (typeof HOW)[number]
   /** Backends whose dial had failed before. */
   readonly redispatches: number

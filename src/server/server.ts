@@ -10,8 +10,8 @@ import type { Address } from '../core/address.ts'
 import type { Found } from '../core/backend.ts'
 import { pause } from '../core/clock.ts'
 import type { Cancel, Clock } from '../core/clock.ts'
-import { descriptorCeiling } from '../core/descriptors.ts'
-import { BindError } from '../core/errors.ts'
+import { descriptorCeiling, mostSessions } from '../core/descriptors.ts'
+import { BindError, UnsupportedError } from '../core/errors.ts'
 import { logger, prefixed } from '../core/log.ts'
 import type { Logger } from '../core/log.ts'
 import type { Ending } from '../core/reasons.ts'
@@ -22,14 +22,15 @@ import type { Names } from '../dns/names.ts'
 import type { Gate } from '../health/gate.ts'
 import type { LastCheck } from '../health/monitor.ts'
 import type { Planes } from '../plane/choose.ts'
-import type { Listening, ListenSpec, Plane, SocketOptions } from '../plane/plane.ts'
+import { NO_DROPS } from '../plane/plane.ts'
+import type { DatagramSpec, Drops, Listening, ListenSpec, Plane, SocketOptions } from '../plane/plane.ts'
 import type { Backend } from '../pool/backend.ts'
 import { Pool } from '../pool/pool.ts'
 import type { Change } from '../pool/pool.ts'
 import type { AccessLog } from './accesslog.ts'
 import { Admission } from './admission.ts'
-import { buildAccess, buildChooser, buildSockets, priorityWarning, refuseUnsupported } from './build.ts'
-import { transportOf } from './build.ts'
+import { buildAccess, buildChooser, buildDatagrams, buildQuic, buildSockets } from './build.ts'
+import { priorityWarning, refuseUnsupported, transportOf } from './build.ts'
 import type { Chooser } from './build.ts'
 import { Care } from './care.ts'
 import type { Outliers } from './outliers.ts'
@@ -54,6 +55,8 @@ const DAY_MS = 86_400_000
 const DIAL_MS = 5_000
 /** A flow nobody decides about. */
 const UNDECIDED_MS = 10_000
+/** Sessions of datagrams have no end of their own that a server could wait for. */
+const DATAGRAM_GRACE_MS = 1_000
 
 export class Server {
   readonly name: string
@@ -65,6 +68,7 @@ export class Server {
   readonly #context: ServerContext
   readonly #plane: Plane
   readonly #sockets: SocketOptions
+  readonly #datagrams: DatagramSpec | undefined
   readonly #log: Logger
   readonly #chooser: Chooser
   readonly #admission: Admission
@@ -119,22 +123,28 @@ export class Server {
       },
       clock,
     )
+    const most = mostSessions(settings.udp?.max_sessions ?? 0)
+    const quic = buildQuic(settings, this.#chooser, most)
+    const access = buildAccess(settings)
+    this.#datagrams = buildDatagrams(settings, most, access, quic)
     this.#admission = new Admission({
       pool: this.pool,
       room: this.room,
       totals: this.totals,
       balancer,
       hashKey,
-      access: buildAccess(settings),
+      access,
       dialTimeoutMs: settings.backend_connection_timeout ?? DIAL_MS,
       redispatch: settings.redispatch,
       queueMs: settings.queue_timeout,
       descriptorCeiling: descriptorCeiling(),
+      datagrams: this.#datagrams && { endLost: settings.on_backend_loss === 'close', quic },
       outliers: this.#care.outliers,
       clock,
       log: this.#log,
       onEnd: (end, backend) => {
-        context.accessLog?.(end, { server: name, balance: settings.balance, backend })
+        const datagrams = this.#datagrams !== undefined
+        context.accessLog?.(end, { server: name, balance: settings.balance, backend, datagrams })
         if (this.#listening?.flows === 0) this.#emptied()
       },
     })
@@ -171,6 +181,16 @@ export class Server {
     return this.#care.outliers
   }
 
+  /** Clients send datagrams: its flows are sessions. */
+  get datagrams(): boolean {
+    return this.#datagrams !== undefined
+  }
+
+  /** Datagrams dropped since it listens, by why. */
+  get drops(): Drops {
+    return this.#listening?.drops() ?? NO_DROPS
+  }
+
   /** Flows connected to a backend now. */
   active(backend: Backend): number {
     return this.pool.traffic.connects(backend.row) - backend.closed
@@ -183,8 +203,7 @@ export class Server {
   async start(): Promise<void> {
     const { settings, name } = this
     const { sources, clock } = this.#context
-    if (settings.backend_connection_timeout === undefined)
-      this.#log.info(`backend_connection_timeout is not set: a dial may take ${DIAL_MS / 1000}s`)
+    this.#tellDefaults()
     const located = new Promise<void>((resolve) => (this.#ready = resolve))
     this.#subscription = sources.subscribe(settings.discovery, {
       name,
@@ -205,17 +224,18 @@ export class Server {
   }
 
   /**
-   * Accepts no more, lets flows finish for at most `graceMs`, closes what is left with `reason`. Resolves when
-   * the last flow has been reported and the addresses are free.
+   * Accepts no more, lets flows finish for at most `graceMs` (sessions of datagrams for a second), closes what is left
+   * with `reason`. Resolves when the last flow has been reported and the addresses are free.
    */
   async stop(graceMs: number, reason: Ending): Promise<void> {
     const listening = this.#listening
+    const waitMs = this.#datagrams ? Math.min(graceMs, DATAGRAM_GRACE_MS) : graceMs
     this.#stopping.abort()
     if (listening) {
       await listening.drain()
-      if (graceMs > 0 && listening.flows > 0) {
+      if (waitMs > 0 && listening.flows > 0) {
         const emptied = new Promise<void>((resolve) => (this.#emptied = resolve))
-        await Promise.race([emptied, pause(this.#context.clock, graceMs, new AbortController().signal)])
+        await Promise.race([emptied, pause(this.#context.clock, waitMs, new AbortController().signal)])
       }
       await listening.stop(reason)
     }
@@ -235,6 +255,25 @@ export class Server {
     this.#places.stop()
     this.#admission.close()
     this.#ticker?.()
+  }
+
+  /** What nobody has said and may surprise. */
+  #tellDefaults(): void {
+    const { settings, config } = this
+    if (!this.#datagrams) {
+      if (settings.backend_connection_timeout === undefined)
+        this.#log.info(`backend_connection_timeout is not set: a dial may take ${DIAL_MS / 1000}s`)
+      return
+    }
+    const { maxSessions, maxRequests } = this.#datagrams
+    for (const key of ['client_idle_timeout', 'backend_idle_timeout'] as const) {
+      if (config.written[key] === undefined && maxRequests !== 1)
+        this.#log.info(`${key} is not set: a session ends after ${settings[key] / 1000}s of silence`)
+    }
+    if (maxSessions < settings.udp!.max_sessions) {
+      const asked = (config.written.udp as { max_sessions?: unknown } | undefined)?.max_sessions !== undefined
+      this.#log[asked ? 'warn' : 'info'](`max_sessions is ${maxSessions}, half of what ulimit -n allows`)
+    }
   }
 
   async #learn({ backends }: Listed): Promise<void> {
@@ -266,6 +305,8 @@ export class Server {
     const { address } = backend.found
     if (!isUnix(address) && address.port === 0 && this.settings.bind.some(isUnix))
       this.#log.warn(`backend ${backend.text} cannot serve clients of a unix socket: they come to no port`)
+    if (isUnix(address) && this.#datagrams)
+      this.#log.warn(`backend ${backend.text} cannot serve clients that send datagrams`)
     this.#places.follow(backend)
   }
 
@@ -284,7 +325,9 @@ export class Server {
   }
 
   #lose(backend: Backend): void {
-    if (this.settings.on_backend_loss === 'close') this.#listening?.drop(backend.row, 'backend-lost')
+    const { on_backend_loss } = this.settings
+    if (on_backend_loss === 'keep') return
+    this.#listening?.drop(backend.row, on_backend_loss === 'move' ? 'moved' : 'backend-lost')
   }
 
   #tellPanic(panic: boolean): void {
@@ -310,6 +353,7 @@ export class Server {
       report: this.#chooser.kind.report || this.outliers !== undefined,
       measure: this.#context.accessLog !== undefined,
       sockets: this.#sockets,
+      ...(this.#datagrams && { datagrams: this.#datagrams }),
     }
   }
 }
@@ -322,6 +366,8 @@ function said(verb: string, texts: readonly string[]): string {
 }
 
 function bindError(server: string, error: unknown): unknown {
+  if (error instanceof UnsupportedError)
+    return new UnsupportedError(`server ${server} cannot start: ${error.message}`)
   if (!(error instanceof Error) || !('syscall' in error)) return error
   const { address = 'its address' } = error as { address?: string }
   return new BindError(server, address, error as NodeJS.ErrnoException)

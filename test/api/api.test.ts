@@ -239,10 +239,7 @@ t.test('a server that cannot be created gets 409 with every reason, and leaves n
     await said('new', staticServer(taken)),
     `server new cannot listen on ${taken}: the address is already in use`,
   )
-  t.match(
-    await said('new', { ...staticServer('127.0.0.1:0'), protocol: 'udp', client_idle_timeout: '1s' }),
-    /server new needs protocol "udp"/,
-  )
+  t.match(await said('new', { ...staticServer('127.0.0.1:0'), sni: {} }), /server new needs the sni section/)
 
   t.same([...manager.servers.keys()], ['web'], 'running servers are untouched')
   t.match(

@@ -5,20 +5,23 @@ import assert from 'node:assert/strict'
 import t from 'tap'
 import fc from 'fast-check'
 import { compileAccess } from '../../src/access/rules.ts'
-import { iphash, roundrobin } from '../../src/balance/kinds.ts'
+import { iphash, iphash1, maglev, roundrobin } from '../../src/balance/kinds.ts'
 import type { Address } from '../../src/core/address.ts'
 import { addressText, parseBackendAddress } from '../../src/core/address.ts'
 import { found } from '../../src/core/backend.ts'
 import type { Found } from '../../src/core/backend.ts'
-import type { FlowEnd } from '../../src/plane/plane.ts'
+import type { DatagramSpec, FlowEnd } from '../../src/plane/plane.ts'
 import { Pool } from '../../src/pool/pool.ts'
 import { Admission } from '../../src/server/admission.ts'
 import type { AdmissionOptions } from '../../src/server/admission.ts'
 import { describeNote } from '../../src/server/note.ts'
+import { Outliers } from '../../src/server/outliers.ts'
+import { QuicIds } from '../../src/server/quicids.ts'
 import { Room } from '../../src/server/room.ts'
 import { Totals } from '../../src/server/totals.ts'
 import { FakeClock } from '../support/clock.ts'
 import { FakePlane } from '../support/fakeplane.ts'
+import { clientInitial, longHeader, serverInitial, shortHeader } from '../support/quic.ts'
 
 const SILENT = { error() {}, warn() {}, info() {}, debug() {} }
 const SPEC = {
@@ -30,6 +33,17 @@ const SPEC = {
   undecidedMs: 0,
   keepAliveMs: 0,
   report: false,
+}
+
+const DATAGRAMS: DatagramSpec = {
+  sessionKey: 'address',
+  maxRequests: 0,
+  maxResponses: 0,
+  maxSessions: 0,
+  tellUnreachable: true,
+  glimpses: 4,
+  receiveBuffer: 0,
+  access: undefined,
 }
 
 async function setUp(lines: (string | Found)[], options: Partial<AdmissionOptions> & { most?: number } = {}) {
@@ -64,7 +78,8 @@ async function setUp(lines: (string | Found)[], options: Partial<AdmissionOption
     ...options,
   })
   const plane = new FakePlane()
-  const listening = await plane.listen(SPEC, admission)
+  const datagrams = options.datagrams && DATAGRAMS
+  const listening = await plane.listen({ ...SPEC, ...(datagrams && { datagrams }) }, admission)
   admission.attach(listening)
   pool.traffic.readFrom(listening)
   const list = (each: (string | Found)[]) =>
@@ -483,12 +498,252 @@ t.test('the queue', async (t) => {
   })
 })
 
+t.test('sessions of datagrams', async (t) => {
+  const MOVE = { datagrams: { endLost: false, quic: undefined } }
+  /** One session on the backend it was given. */
+  const one = async (lines: (string | Found)[], options: Parameters<typeof setUp>[1] = MOVE) => {
+    const all = await setUp(lines, options)
+    const flow = all.plane.arrive('192.0.2.1')
+    all.plane.flush()
+    all.plane.dialResult(flow, 'ok')
+    const lose = () => {
+      all.plane.unreachable(flow)
+      all.plane.flush()
+    }
+    const active = () =>
+      Object.fromEntries(
+        [...all.pool.backends].map(({ text, row, closed }) => [
+          text,
+          all.pool.traffic.connects(row) - closed,
+        ]),
+      )
+    return { ...all, flow, lose, active }
+  }
+
+  t.test('one whose backend is unreachable moves to another', async (t) => {
+    const { plane, flow, lose, active, slots, dialled, find, totals, ends } = await one(['a:1', 'b:1'])
+    t.same(active(), { 'a:1': 1, 'b:1': 0 })
+    lose()
+    t.same(dialled(), ['b:1'])
+    plane.dialResult(flow, 'ok')
+    t.same(active(), { 'a:1': 0, 'b:1': 1 })
+    t.same(slots(), { 'a:1': 0, 'b:1': 1 })
+    t.equal(find('a:1').refused, 1)
+    t.equal(totals.redispatches, 1)
+    plane.finish(flow, 'client-idle')
+    plane.flush()
+    t.match(ends, [{ reason: 'client-idle', text: 'b:1' }])
+    t.same(active(), { 'a:1': 0, 'b:1': 0 })
+  })
+
+  t.test('it ends where on_backend_loss is close', async (t) => {
+    const { plane, lose, active, slots, room, ends } = await one(['a:1', 'b:1'], {
+      datagrams: { endLost: true, quic: undefined },
+    })
+    lose()
+    plane.flush()
+    t.match(ends, [{ reason: 'backend-lost', backend: -1, text: 'a:1' }])
+    t.same([active(), slots(), room.size], [{ 'a:1': 0, 'b:1': 0 }, { 'a:1': 0, 'b:1': 0 }, 0])
+  })
+
+  t.test('it ends when there is no other, or redispatch is spent', async (t) => {
+    for (const redispatch of [1, 3]) {
+      const { plane, flow, lose, ends, active } = await one(['a:1', 'b:1'], { ...MOVE, redispatch })
+      lose()
+      plane.dialResult(flow, 'ok')
+      lose()
+      plane.flush()
+      t.match(ends, [{ reason: 'backend-lost', text: 'b:1' }])
+      t.same(active(), { 'a:1': 0, 'b:1': 0 })
+    }
+  })
+
+  t.test('one that fared well for a while may move back to where it was', async (t) => {
+    const { plane, flow, lose, clock, dialled } = await one(['a:1', 'b:1'])
+    lose()
+    plane.dialResult(flow, 'ok')
+    await clock.advance(10_001)
+    lose()
+    t.same(dialled(), ['a:1'])
+  })
+
+  t.test('a backend that is only ever unreachable is ejected, one that answers is not', async (t) => {
+    const ejected: string[] = []
+    const outliers = new Outliers(
+      {
+        consecutive_failures: 3,
+        failures: ['refused'],
+        ejection_time: 1000,
+        max_ejection_time: undefined,
+        max_ejected_percent: 100,
+      },
+      new FakeClock(),
+      {
+        counts: () => ({ discovered: 2, fit: 2 }),
+        ejected: ({ text }) => ejected.push(text),
+        recheck: () => false,
+        returned: () => {},
+      },
+    )
+    const { plane, admission, find } = await setUp(['a:1'], { ...MOVE, outliers, redispatch: 0 })
+    const lose = (answers: boolean) => {
+      const flow = plane.arrive('192.0.2.1')
+      plane.flush()
+      plane.dialResult(flow, 'ok')
+      const client = { flow, ip: '', port: 1, localIp: '', localPort: 1, bind: 0, fd: -1 }
+      admission.connected(client, find('a:1').row, 0)
+      if (answers) admission.firstByte(client, find('a:1').row, 1)
+      plane.unreachable(flow)
+      plane.flush()
+    }
+    for (const answers of [false, false, true, false]) lose(answers)
+    t.same(ejected, [])
+    lose(false)
+    t.same(ejected, ['a:1'])
+  })
+})
+
+t.test('QUIC', async (t) => {
+  const clock = new FakeClock()
+  const KINDS = {
+    iphash: iphash.create({ hash_key: 'quic-connection-id' }, { clock }),
+    iphash1: iphash1.create({ hash_key: 'quic-connection-id' }, { clock }),
+    maglev: maglev.create({ hash_key: 'quic-connection-id', hash_balance_factor: 0 }, { clock }),
+  }
+  const quic = async (lines: (string | Found)[], balancer = KINDS.iphash, most = 100) => {
+    const ids = new QuicIds(most)
+    const all = await setUp(lines, {
+      balancer,
+      hashKey: (bytes) => bytes,
+      datagrams: { endLost: false, quic: ids },
+    })
+    /** A session that begins with these bytes; where it goes, and why. */
+    const send = (ip: string, bytes: Uint8Array) => {
+      const flow = all.plane.arrive(ip)
+      all.plane.send(flow, bytes)
+      while (all.plane.flush());
+      const dial = all.plane.dials.find((each) => each.flow === flow)
+      if (!dial) return { flow, to: '', why: '' }
+      all.plane.dialResult(flow, 'ok')
+      return { flow, to: addressText(dial.address), why: describeNote(dial.note, 'hash') }
+    }
+    const answer = (flow: number, bytes: Uint8Array) => {
+      all.plane.glimpse(flow, bytes)
+      all.plane.flush()
+    }
+    return { ...all, ids, send, answer }
+  }
+  const MANY = Array.from({ length: 16 }, (_, i) => `10.0.0.${i}:443`)
+  const ISSUED = Buffer.from('f067a5502a4262b5', 'hex')
+
+  t.test('a connection is found again by the id its backend has issued', async (t) => {
+    for (const [name, balancer] of Object.entries(KINDS)) {
+      const { send, answer } = await quic(MANY, balancer)
+      const { flow, to, why } = send('192.0.2.1', clientInitial)
+      t.equal(why, 'hash', name)
+      answer(flow, serverInitial)
+      for (let i = 2; i < 20; i++)
+        t.match(send(`192.0.2.${i}`, shortHeader(ISSUED)), { to, why: 'connection-id' }, name)
+    }
+  })
+
+  t.test('it is elected by the id, so other balancers elect alike', async (t) => {
+    for (const balancer of Object.values(KINDS)) {
+      const one = await quic(MANY, balancer)
+      const other = await quic(MANY, balancer)
+      t.equal(one.send('192.0.2.1', clientInitial).to, other.send('198.51.100.7', clientInitial).to)
+    }
+    const { send } = await quic(MANY, KINDS.maglev)
+    const each = Array.from({ length: 50 }, (_, i) => send('192.0.2.1', longHeader(Buffer.alloc(8, i))).to)
+    t.ok(new Set(each).size > 5, 'connections of one client are spread')
+  })
+
+  t.test('an id that a client has chosen is known at once, and follows it to another backend', async (t) => {
+    const { send, plane } = await quic(MANY)
+    const first = send('192.0.2.1', clientInitial)
+    plane.unreachable(first.flow)
+    while (plane.flush());
+    const moved = addressText(plane.dials[0]!.address)
+    plane.dialResult(first.flow, 'ok')
+    t.not(moved, first.to)
+    t.match(send('192.0.2.2', clientInitial), { to: moved, why: 'connection-id' })
+  })
+
+  t.test('one whose backend is down is elected anew, one whose backend drains is not', async (t) => {
+    const { send, answer, pool, find, list } = await quic(MANY)
+    const { flow, to } = send('192.0.2.1', clientInitial)
+    answer(flow, serverInitial)
+    pool.mark(find(to), false)
+    const elsewhere = send('192.0.2.2', shortHeader(ISSUED))
+    t.not(elsewhere.to, to)
+    t.equal(elsewhere.why, 'hash')
+    pool.mark(find(to), true)
+    await list(MANY.map((text) => (text === to ? found(parseBackendAddress(text)!, { drain: true }) : text)))
+    t.match(send('192.0.2.3', shortHeader(ISSUED)), { to, why: 'connection-id' })
+    t.not(send('192.0.2.4', longHeader(Buffer.alloc(8, 1))).to, to)
+  })
+
+  t.test('one whose backend is full is refused: no other knows it', async (t) => {
+    const { send, answer, totals } = await quic([limited('10.0.0.1:443', 1), limited('10.0.0.2:443', 99)])
+    let at = send('192.0.2.1', clientInitial)
+    for (let i = 0; at.to !== '10.0.0.1:443'; i++) at = send('192.0.2.1', longHeader(Buffer.alloc(8, i)))
+    answer(at.flow, serverInitial)
+    t.equal(send('192.0.2.9', shortHeader(ISSUED)).to, '')
+    t.equal(totals.refusals['all-full'], 1)
+  })
+
+  t.test('a connection stays at its address among those of a host name', async (t) => {
+    const { send, answer, endpoints, list } = await quic([])
+    endpoints.set(
+      'a:443',
+      [1, 2, 3, 4].map((last) => ({ host: `10.0.0.${last}`, port: 443 })),
+    )
+    await list(['a:443'])
+    const { flow, to } = send('192.0.2.1', clientInitial)
+    answer(flow, serverInitial)
+    for (let i = 2; i < 20; i++) t.match(send(`192.0.2.${i}`, shortHeader(ISSUED)), { to })
+  })
+
+  t.test('what is not QUIC goes by the address of its client', async (t) => {
+    const { send, ids } = await quic(MANY)
+    const plain = await setUp(MANY, { balancer: KINDS.iphash, hashKey: (bytes) => bytes })
+    const dns = Buffer.from('9f2a0100000100000000000003777777076578616d706c6503636f6d0000010001', 'hex')
+    for (const [i, bytes] of [dns, Buffer.alloc(0), Buffer.from('hello'), Buffer.alloc(1200)].entries()) {
+      plain.plane.arrive(`192.0.2.${i}`)
+      plain.plane.flush()
+      t.same(send(`192.0.2.${i}`, bytes).to, plain.dialled()[i])
+    }
+    t.equal(ids.size, 0)
+  })
+
+  t.test('nothing a client sends throws or stays', async () => {
+    const { plane, ids, room, send } = await quic(MANY, KINDS.iphash, 20)
+    const bytes = fc.oneof(
+      fc.uint8Array({ maxLength: 64 }),
+      fc.uint8Array({ minLength: 8, maxLength: 20 }).map((id) => longHeader(id, id)),
+    )
+    fc.assert(
+      fc.property(bytes, bytes, (question, reply) => {
+        const { flow, to } = send('192.0.2.1', question)
+        assert.ok(to)
+        plane.glimpse(flow, reply)
+        plane.finish(flow, 'client-idle')
+        while (plane.flush());
+        assert.ok(ids.size <= 40)
+        assert.equal(room.size, 0)
+      }),
+      { numRuns: 500 },
+    )
+    assert.equal(ids.size, 40)
+  })
+})
+
 t.test('whatever the order of events, nothing is lost and nothing is paid twice', async () => {
   const step = fc.oneof(
     fc.constant('arrive' as const),
     fc.constant('flush' as const),
     fc.record({
-      do: fc.constantFrom('leave', 'ok', 'refused', 'timeout', 'descriptors', 'finish'),
+      do: fc.constantFrom('leave', 'ok', 'refused', 'timeout', 'descriptors', 'finish', 'lost'),
       which: fc.nat(20),
     }),
     fc.constantFrom('shrink' as const, 'grow' as const, 'wait' as const),
@@ -497,7 +752,7 @@ t.test('whatever the order of events, nothing is lost and nothing is paid twice'
     fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
       const { plane, pool, room, ends, list, clock, totals, listening } = await setUp(
         [limited('a:1', 2), limited('b:1', 2)],
-        { queueMs: 500, most: 12 },
+        { queueMs: 500, most: 12, datagrams: { endLost: false, quic: undefined } },
       )
       const alive = new Set<number>()
       const connected = new Set<number>()
@@ -513,6 +768,9 @@ t.test('whatever the order of events, nothing is lost and nothing is paid twice'
           const going = [...connected][each.which % (connected.size || 1)]
           if (each.do === 'finish') {
             if (going !== undefined) plane.finish(going, 'client-closed', { rx: 1, tx: 1 })
+            if (going !== undefined) connected.delete(going)
+          } else if (each.do === 'lost') {
+            if (going !== undefined) plane.unreachable(going)
             if (going !== undefined) connected.delete(going)
           } else if (each.do === 'leave') {
             for (const { flow } of plane.refusals) alive.delete(flow)
@@ -535,8 +793,10 @@ t.test('whatever the order of events, nothing is lost and nothing is paid twice'
       }
       await stopped
       assert.equal(room.size, 0, 'room')
-      for (const backend of pool.backends)
+      for (const backend of pool.backends) {
         assert.equal(pool.columns.slots[backend.row], 0, `slots of ${backend.text}`)
+        assert.equal(pool.traffic.connects(backend.row), backend.closed, `connected to ${backend.text}`)
+      }
       const flows = ends.map(({ client }) => client.flow)
       assert.equal(new Set(flows).size, flows.length, 'a flow ends once')
       const refused = plane.refusals.filter(({ flow }) => !flows.includes(flow)).length

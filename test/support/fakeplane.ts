@@ -1,6 +1,7 @@
 // A plane without sockets, of the native kind: it asks late and in batches, and a flow may have ended meanwhile.
 //
 //      arrive · send · leave · dialResult · finish          what the world does: queued as records
+//      unreachable · glimpse                                the same of sessions of datagrams
 //      flush()                                              one batch: every record is told to the desk,
 //                                                           then every answer is acted on
 //
@@ -8,7 +9,7 @@
 
 import type { Ending, Reason } from '../../src/core/reasons.ts'
 import { NO_DROPS } from '../../src/plane/plane.ts'
-import type { Answer, Arrival, Desk, Dial, FlowEnd } from '../../src/plane/plane.ts'
+import type { Answer, Arrival, Desk, Dial, Drops, FlowEnd } from '../../src/plane/plane.ts'
 import type { DialFault, Listening, ListenSpec, Plane, Refuse, Wait } from '../../src/plane/plane.ts'
 import { addressText } from '../../src/core/address.ts'
 
@@ -23,9 +24,13 @@ interface FakeFlow {
   wait: Wait['wait'] | undefined
   dial: Dial['dial'] | undefined
   row: number
+  /** To the backend of that row. */
+  connected: boolean
   note: number
   rx: number
   tx: number
+  requests: number
+  responses: number
 }
 
 /** What a test sees of a backend being dialled. */
@@ -41,17 +46,21 @@ const CODES: Record<DialFault, string> = {
   other: 'EUNKNOWN',
 }
 
+const NO_COUNTS = { rx: [], tx: [], connects: [], requests: [], responses: [] }
+
 /** One listening at a time; a later `listen` takes the place of one that was stopped. */
 export class FakePlane implements Plane {
   readonly name = 'native'
   /** Every client refused so far, at `arrived` or later. */
   readonly refusals: { readonly flow: number; readonly reason: Reason }[] = []
+  /** What it says it has dropped. */
+  dropped: Drops = NO_DROPS
   #desk!: Desk
   #spec!: ListenSpec
   #flows = new Map<number, FakeFlow>()
   #records: (() => void)[] = []
   #acts: (() => void)[] = []
-  #counts = { rx: [] as number[], tx: [] as number[], connects: [] as number[] }
+  #counts: Record<keyof typeof NO_COUNTS, number[]> = structuredClone(NO_COUNTS)
   #lastFlow = 0
   #open = false
 
@@ -59,7 +68,7 @@ export class FakePlane implements Plane {
     this.#spec = spec
     this.#desk = desk
     this.#open = true
-    this.#counts = { rx: [], tx: [], connects: [] }
+    this.#counts = structuredClone(NO_COUNTS)
     const flows = this.#flows
     return {
       addresses: spec.binds.map(addressText),
@@ -70,13 +79,18 @@ export class FakePlane implements Plane {
       rx: (row) => this.#counts.rx[row] ?? 0,
       tx: (row) => this.#counts.tx[row] ?? 0,
       connects: (row) => this.#counts.connects[row] ?? 0,
-      requests: () => 0,
-      responses: () => 0,
-      drops: () => NO_DROPS,
+      requests: (row) => this.#counts.requests[row] ?? 0,
+      responses: (row) => this.#counts.responses[row] ?? 0,
+      drops: () => this.dropped,
       drop: (row, reason) => this.#drop(row, reason),
       drain: async () => void (this.#open = false),
       stop: (reason) => this.#stop(reason),
     }
+  }
+
+  /** What it was asked to listen with. */
+  get spec(): ListenSpec {
+    return this.#spec
   }
 
   /** Backends being dialled now. */
@@ -97,8 +111,19 @@ export class FakePlane implements Plane {
     const address = this.#spec.binds[bind]!
     const local =
       'path' in address ? { localIp: '', localPort: 0 } : { localIp: '127.0.0.1', localPort: address.port }
-    const client = { flow, ip, port: 1024 + (flow % 60_000), ...local, bind, fd: 10 + flow }
-    const none = { wait: undefined, dial: undefined, row: -1, note: 0, rx: 0, tx: 0 }
+    const fd = this.#spec.datagrams ? -1 : 10 + flow
+    const client = { flow, ip, port: 1024 + (flow % 60_000), ...local, bind, fd }
+    const none = {
+      wait: undefined,
+      dial: undefined,
+      row: -1,
+      connected: false,
+      note: 0,
+      rx: 0,
+      tx: 0,
+      requests: 0,
+      responses: 0,
+    }
     this.#flows.set(flow, { client, state: 'asked', left: false, sent: new Uint8Array(0), ...none })
     this.#records.push(() => this.#ask(flow, () => this.#desk.arrived(client), true))
     return flow
@@ -124,21 +149,44 @@ export class FakePlane implements Plane {
     const each = this.#flow(flow)
     if (each.state !== 'dialling') throw new Error(`flow ${flow} is ${each.state}, not dialling`)
     if (result === 'ok') return this.#connected(each)
-    const failure = { backend: each.row, note: each.note, why: result, code: CODES[result], lost: false, ms: 1 }
+    this.#fail(each, result, false)
+  }
+
+  /** A session's backend is there no more (ICMP). */
+  unreachable(flow: number): void {
+    const each = this.#flow(flow)
+    if (each.state !== 'relaying') throw new Error(`flow ${flow} is ${each.state} and has no backend`)
+    this.#fail(each, 'refused', true)
+  }
+
+  /** One of the first datagrams of a session's backend. */
+  glimpse(flow: number, bytes: Uint8Array): void {
+    const { client, row } = this.#flow(flow)
+    this.#records.push(() => this.#desk.glimpsed(client, row, bytes.subarray(0, 64)))
+  }
+
+  #fail(each: FakeFlow, why: DialFault, lost: boolean): void {
+    const { flow } = each.client
+    const failure = { backend: each.row, note: each.note, why, code: CODES[why], lost, ms: 1 }
     each.state = 'asked'
     this.#records.push(() => {
       if (each.state === 'over') return // Its end pays the slot back.
       each.row = -1
+      each.connected = false
       this.#ask(flow, () => this.#desk.dialFailed(each.client, failure))
     })
   }
 
   /** The flow is over; the desk hears of it in the next batch. */
-  finish(flow: number, reason: Reason, { rx, tx } = { rx: 0, tx: 0 }): void {
+  finish(flow: number, reason: Reason, { rx = 0, tx = 0, requests = 0, responses = 0 } = {}): void {
     const each = this.#flow(flow)
     if (each.row < 0) throw new Error(`flow ${flow} is ${each.state} and has no backend`)
     each.rx += rx
     each.tx += tx
+    each.requests += requests
+    each.responses += responses
+    this.#count('requests', each.row, requests)
+    this.#count('responses', each.row, responses)
     this.#count('rx', each.row, rx)
     this.#count('tx', each.row, tx)
     this.#end(each, reason)
@@ -199,7 +247,7 @@ export class FakePlane implements Plane {
   #offer(each: FakeFlow): void {
     const { wait, client, left } = each
     if (each.state !== 'waiting' || !wait) return
-    if (each.sent.length < wait.atLeast && !left) return
+    if (each.sent.length < wait.atLeast && !left && !this.#spec.datagrams) return
     each.state = 'asked'
     this.#records.push(() => {
       if (each.state === 'over') return
@@ -211,6 +259,7 @@ export class FakePlane implements Plane {
 
   #connected(each: FakeFlow): void {
     each.state = 'relaying'
+    each.connected = true
     this.#count('connects', each.row, 1)
     this.#count('tx', each.row, each.tx)
     const { client, row } = each
@@ -220,11 +269,10 @@ export class FakePlane implements Plane {
   /** The record of the end is made when it is told, so that an answer under way is still paid back. */
   #end(each: FakeFlow, reason: Reason): void {
     if (each.state === 'over') return
-    const connected = each.state === 'relaying'
     each.state = 'over'
     this.#records.push(() => {
       this.#flows.delete(each.client.flow)
-      this.#desk.ended(record(each, reason, connected))
+      this.#desk.ended(record(each, reason))
     })
   }
 
@@ -258,13 +306,14 @@ export class FakePlane implements Plane {
     while (more) more = this.flush()
   }
 
-  #count(column: 'rx' | 'tx' | 'connects', row: number, value: number): void {
+  #count(column: keyof typeof NO_COUNTS, row: number, value: number): void {
     if (row >= 0) this.#counts[column][row] = (this.#counts[column][row] ?? 0) + value
   }
 }
 
-function record({ client, row, note, rx, tx, dial }: FakeFlow, reason: Reason, connected: boolean): FlowEnd {
+function record(each: FakeFlow, reason: Reason): FlowEnd {
+  const { client, row, connected, note, rx, tx, requests, responses, dial } = each
   const times = { waitedMs: dial ? 1 : -1, connectMs: connected ? 1 : -1, firstByteMs: rx > 0 ? 1 : -1 }
-  const datagrams = { requests: 0, responses: 0 }
+  const datagrams = { requests, responses }
   return { client, reason, backend: row, note, rx, tx, ...datagrams, ...times, durationMs: 3 }
 }

@@ -170,6 +170,32 @@ t.test('null is the same as nothing', async (t) => {
 t.test('a udp server without a udp section shows one', async (t) => {
   const { server } = readServer('dns', { ...web, protocol: 'udp', client_idle_timeout: '1s' }, {})
   t.same(serverObject(server).udp, { max_requests: 0, max_responses: 0, transparent: false })
+  t.match(serverObject(server), { client_idle_timeout: '1s', backend_idle_timeout: '1m' })
+})
+
+t.test('of the keys of udp that gobetween has not, those are shown that were written', async (t) => {
+  const udp = { session_key: 'ip', max_requests: 1 }
+  const { server } = readServer('dns', { ...web, protocol: 'udp', udp }, {})
+  const shown = { max_requests: 1, max_responses: 0, transparent: false, session_key: 'ip' }
+  t.same(serverObject(server).udp, shown)
+  t.match(server.settings.udp, { ...shown, max_sessions: 65_536, receive_buffer: 0 })
+  t.equal(serverObject(readServer('web', web, {}).server).udp, null)
+})
+
+t.test('what goes with datagrams only, and what does not go with them', async (t) => {
+  const udp = { ...web, protocol: 'udp', balance: 'maglev' }
+  const quic = { ...web, balance: 'maglev', hash_key: 'quic-connection-id' }
+  t.same(problems({ servers: { quic: { ...quic, protocol: 'udp' } } }), [])
+  t.match(problems({ servers: { quic } }), [
+    'servers.quic.hash_key: expected client or prefix, since protocol is tcp, got "quic-connection-id"',
+  ])
+  t.match(problems({ servers: { udp: { ...udp, bind: [':53', 'unix:/run/dns.sock'] } } }), [
+    /^servers\.udp\.bind: expected no unix socket, since protocol is udp/,
+  ])
+  t.match(problems({ servers: { udp: { ...udp, udp: { max_sessions: 0, receive_buffer: 2 ** 31 } } } }), [
+    'servers.udp.udp.max_sessions: expected a whole number, 1 or more, got 0',
+    /^servers\.udp\.udp\.receive_buffer: expected a whole number, 0 to /,
+  ])
 })
 
 t.test('what is no document is told as such', async (t) => {

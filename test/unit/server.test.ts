@@ -634,6 +634,13 @@ t.test('the access log', async (t) => {
     })
   })
 
+  t.test('says how many datagrams a session had', async (t) => {
+    const session = { ...end, requests: 3, responses: 2 }
+    const about = { ...context, datagrams: true }
+    t.match(JSON.parse(await write('json', about, session)), { tx: 56, requests: 3, responses: 2 })
+    t.match(await write('text', about, session), / rx=1234 tx=56 requests=3 responses=2 ms=/)
+  })
+
   t.test('says it all in one line of text', async (t) => {
     t.match(
       await write('text'),
