@@ -19,8 +19,11 @@
 
 enum {
 	WAITING_COUNT = 8,           /* datagrams that wait, */
-	WAITING_BYTES = 64 * 1024,   /* and their bytes */
+	WAITING_BYTES = 64 * 1024,   /* and their bytes; */
+	REMEMBERED_BYTES = 4 * 1024, /* of those that were sent and may be sent again */
+	REMEMBERED_NS = 1000000000,  /* nobody says that a port is closed later than that */
 	UNDECIDED = 1024,            /* sessions of a share that wait for a decision */
+	EVICTION_TRIES = 8,
 	ANSWERS = 64,                /* datagrams of one backend a turn takes, */
 	ANSWERS_AT_ONCE = 4,         /* by one call: a question has one answer mostly */
 	GLIMPSE_BYTES = 64,
@@ -89,6 +92,20 @@ static void drop_waiting(struct session *session)
 	session->waiting_count = session->waiting_bytes = 0;
 }
 
+/* Keeps what is sent until something is answered, for the next backend if this one proves to be unreachable. As much
+ * as there is room for: it costs little, and one-way talk is never answered. */
+static void remember(struct thread *thread, struct session *session, struct datagram datagram)
+{
+	if (!datagrams_of(session)->tell_unreachable)
+		return;
+	if (thread->now - session->kept_at > REMEMBERED_NS)
+		drop_waiting(session);
+	session->kept_at = thread->now;
+	if (session->waiting_count + datagram_pieces(datagram) <= WAITING_COUNT &&
+	    session->waiting_bytes + datagram.length <= REMEMBERED_BYTES)
+		keep(session, datagram);
+}
+
 /* --- times -------------------------------------------------------------------------------------------------- */
 
 static int64_t client_due(const struct session *session)
@@ -128,6 +145,8 @@ static void close_backend(struct session *session)
 static void lose_backend(struct thread *thread, struct session *session, int error)
 {
 	close_backend(session);
+	if (session->flow.connect_ms >= 0 && thread->now - session->kept_at > REMEMBERED_NS)
+		drop_waiting(session);
 	flow_dial_failed(thread, &session->flow, error);
 }
 
@@ -202,11 +221,10 @@ void session_request(struct thread *thread, struct session *session, struct data
 		keep(session, datagram);
 		return;
 	}
+	remember(thread, session, datagram);
 	error = pass_on(session, datagram);
-	if (error) {
-		keep(session, datagram);
+	if (error)
 		lose_backend(thread, session, -error);
-	}
 }
 
 /* --- arriving ----------------------------------------------------------------------------------------------- */
@@ -230,15 +248,27 @@ static int admit(struct thread *thread, struct share *share, const struct caller
 	return drops == NULL;
 }
 
-static void make_room(struct thread *thread, struct share *share)
+/* Evicts somebody where that is needed; 0 when it could not be. Who waits for a decision is not evicted, since its slot
+ * is on the way: it goes to the end of its list, as others behind it may be over. */
+static int make_room(struct thread *thread, struct share *share)
 {
-	struct session *oldest;
+	struct sessions *sessions = share->sessions;
 
-	if (share->sessions->open < share->listening->spec.datagrams.max_sessions)
-		return;
-	oldest = sessions_oldest(share->sessions);
-	if (oldest)
-		flow_end(thread, &oldest->flow, REASON_EVICTED, 0);
+	if (sessions->open < share->listening->spec.datagrams.max_sessions)
+		return 1;
+	for (int i = 0; i < EVICTION_TRIES; i++) {
+		struct session *oldest = sessions_oldest(sessions);
+
+		if (!oldest->flow.owed) {
+			flow_end(thread, &oldest->flow, REASON_EVICTED, 0);
+			return 1;
+		}
+		sessions_touch(sessions, oldest);
+	}
+	if (!sessions->answered.oldest || sessions->answered.oldest->flow.owed)
+		return 0;
+	flow_end(thread, &sessions->answered.oldest->flow, REASON_EVICTED, 0);
+	return 1;
 }
 
 void session_begin(struct thread *thread, struct listener *listener, const struct caller *caller, uint32_t hash,
@@ -251,8 +281,7 @@ void session_begin(struct thread *thread, struct listener *listener, const struc
 
 	if (!admit(thread, share, caller))
 		return;
-	make_room(thread, share);
-	session = slab_take(&thread->sessions, &slot);
+	session = make_room(thread, share) ? slab_take(&thread->sessions, &slot) : NULL;
 	if (!session) {
 		flow_count(&share->drops.undecided, 1);
 		return;
@@ -287,8 +316,11 @@ static int shot_socket(struct session *session, const struct address *address)
 {
 	int *shot = &all(session)->shots[address->any.sa_family == AF_INET6];
 
-	if (*shot < 0)
-		*shot = backend_open(&session->flow, address, SOCK_DGRAM);
+	if (*shot >= 0)
+		return *shot;
+	*shot = backend_open(&session->flow, address, SOCK_DGRAM);
+	if (*shot >= 0)
+		option_roomy(*shot);
 	return *shot;
 }
 
@@ -318,8 +350,9 @@ static int open_backend(struct thread *thread, struct session *session, const st
 	session->fd = fd;
 	if (fd >= thread->plane->ceiling)
 		return -EMFILE;
+	/* Every local port towards that address is taken: TCP has another word for it (EADDRNOTAVAIL). */
 	if (connect(fd, &address->any, address->length) < 0)
-		return -errno;
+		return errno == EAGAIN ? -EADDRNOTAVAIL : -errno;
 	return thread_watch(thread, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, who->slot, who->life);
 }
 
@@ -331,7 +364,7 @@ static void send_waiting(struct thread *thread, struct session *session)
 		error = pass_on(session, (struct datagram){ each->bytes, each->length, 0 });
 	if (error)
 		lose_backend(thread, session, -error);
-	else if (session->responses > 0 || !datagrams_of(session)->tell_unreachable)
+	else if (!datagrams_of(session)->tell_unreachable)
 		drop_waiting(session);
 }
 
@@ -354,7 +387,7 @@ static void dial(struct thread *thread, struct flow *flow, const struct told_dia
 	flow_connected(thread, flow);
 	count_request(session);
 	/* Neither side was silent while we made the other wait. */
-	session->heard_at = session->answered_at = thread->now;
+	session->heard_at = session->answered_at = session->kept_at = thread->now;
 	watch_time(thread, session);
 	if (flow->state == FLOW_RELAYING)
 		send_waiting(thread, session);
@@ -410,10 +443,9 @@ static int respond(struct thread *thread, struct session *session)
 	}
 	if (session->responses < spec->glimpses)
 		glimpse(thread, session, datagram);
-	if (session->responses == 0) {
+	if (session->responses == 0)
 		sessions_answered(all(session), session);
-		drop_waiting(session);
-	}
+	drop_waiting(session);
 	session->responses += pieces;
 	session->answered_at = thread->now;
 	flow_received(thread, &session->flow, datagram.length);

@@ -7,7 +7,7 @@
 
 #define SESSION_SLOT 0x80000000u /* a bit of the slots of sessions, and of their keys in epoll */
 
-/* A datagram of the client that waits for a decision, or for the backend's first answer. */
+/* A datagram of the client that waits for a decision, or was sent and not answered yet. */
 struct waiting {
 	struct waiting *next;
 	uint32_t length;
@@ -32,6 +32,7 @@ struct session {
 	uint8_t headed;   /* TypeScript was shown the first one */
 	int64_t heard_at;    /* ns; of the client last, */
 	int64_t answered_at; /* and of the backend; of the dial before that */
+	int64_t kept_at;     /* when what waits was sent last */
 	double requests;
 	double responses;
 	double requests_counted; /* of the requests, those counted under a row */

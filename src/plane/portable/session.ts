@@ -95,6 +95,7 @@ export class Session extends Dated implements Over, Caller, Aged<Session> {
     if (tally.requests === this.house.datagrams.maxRequests) this.spend()
     if (!this.relaying) return this.keep(bytes)
     tally.settle(this.row)
+    if (this.house.datagrams.tellUnreachable) this.kept.remember(bytes, now)
     this.backend!.send(bytes)
   }
 
@@ -156,6 +157,7 @@ export class Session extends Dated implements Over, Caller, Aged<Session> {
     deadlines.set(this, this.times.due)
     for (const bytes of this.kept.all) this.backend!.sendAmong(bytes)
     if (!datagrams.tellUnreachable) this.kept.clear()
+    this.kept.sent(this.now())
   }
 
   failed(code: string): void {
@@ -164,6 +166,7 @@ export class Session extends Dated implements Over, Caller, Aged<Session> {
 
   broke(code: string, bytes: Uint8Array | null): boolean {
     if (!this.relaying || !this.house.datagrams.tellUnreachable || !UNREACHABLE.has(code)) return false
+    this.kept.forget(this.now())
     if (bytes && !this.kept.all.includes(bytes)) this.keep(bytes)
     this.dialFailed(code, true)
     return true
