@@ -248,8 +248,8 @@ static int admit(struct thread *thread, struct share *share, const struct caller
 	return drops == NULL;
 }
 
-/* Evicts somebody where that is needed; 0 when it could not be. Who waits for a decision is not evicted, since its slot
- * is on the way: it goes to the end of its list, as others behind it may be over. */
+/* Evicts somebody where that is needed; 0 when it could not be. Who was told `later` has its end only with the answer,
+ * so it is not evicted: it goes to the end of its list, and those behind it are tried. */
 static int make_room(struct thread *thread, struct share *share)
 {
 	struct sessions *sessions = share->sessions;
@@ -259,13 +259,13 @@ static int make_room(struct thread *thread, struct share *share)
 	for (int i = 0; i < EVICTION_TRIES; i++) {
 		struct session *oldest = sessions_oldest(sessions);
 
-		if (!oldest->flow.owed) {
+		if (oldest->flow.state != FLOW_LATER) {
 			flow_end(thread, &oldest->flow, REASON_EVICTED, 0);
 			return 1;
 		}
 		sessions_touch(sessions, oldest);
 	}
-	if (!sessions->answered.oldest || sessions->answered.oldest->flow.owed)
+	if (!sessions->answered.oldest || sessions->answered.oldest->flow.state == FLOW_LATER)
 		return 0;
 	flow_end(thread, &sessions->answered.oldest->flow, REASON_EVICTED, 0);
 	return 1;
