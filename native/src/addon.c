@@ -120,13 +120,14 @@ static uint8_t *bytes_of(napi_env env, napi_value value, size_t *length)
 	return data;
 }
 
-/* { family, port, bytes } of an address, where a path is FAMILY_UNIX. */
+/* { family, port, bytes, scope } of an address, where a path is FAMILY_UNIX. */
 static int address_property(napi_env env, napi_value object, struct address *address)
 {
 	uint32_t family = property(env, object, "family");
 	napi_value value;
 	size_t length = 0;
 	uint8_t *bytes;
+	int error;
 
 	if (napi_get_named_property(env, object, "bytes", &value) != napi_ok)
 		return -EINVAL;
@@ -137,7 +138,10 @@ static int address_property(napi_env env, napi_value object, struct address *add
 		return address_of_path(address, bytes, length);
 	if (length != (family == FAMILY_IPV4 ? 4 : 16))
 		return -EINVAL;
-	return address_of_ip(address, family, bytes, property(env, object, "port"));
+	error = address_of_ip(address, family, bytes, property(env, object, "port"));
+	if (!error && family == FAMILY_IPV6)
+		address->in6.sin6_scope_id = property(env, object, "scope");
+	return error;
 }
 
 /* --- the plane ---------------------------------------------------------------------------------------------- */
@@ -517,6 +521,24 @@ static napi_value open_sockets(napi_env env, napi_callback_info info)
 	return error ? fault(env, error, call) : opened(env, fds, count, &address);
 }
 
+/* probe(options): the option of { mark, transparent } that this process may not set; undefined when it may */
+static napi_value probe(napi_env env, napi_callback_info info)
+{
+	napi_value values[ARGUMENTS], result;
+	size_t given = ARGUMENTS;
+	const char *refused = NULL;
+	int error;
+
+	napi_get_cb_info(env, info, &given, values, NULL, NULL);
+	error = open_probe(property(env, values[0], "mark"), property(env, values[0], "transparent"), &refused);
+	if (!error)
+		return undefined(env);
+	if (!refused || error != -EPERM)
+		return fault(env, error, refused ? "setsockopt" : "socket");
+	napi_create_string_utf8(env, refused, NAPI_AUTO_LENGTH, &result);
+	return result;
+}
+
 /* close(fd): of a socket that no thread was given */
 static napi_value close_socket(napi_env env, napi_callback_info info)
 {
@@ -590,7 +612,7 @@ NAPI_MODULE_INIT()
 		{ "start", start },	{ "stop", stop },     { "rouse", rouse },
 		{ "listening", add_listening }, { "forget", forget }, { "rows", give_rows },
 		{ "open", open_sockets }, { "close", close_socket },
-		{ "drops", add_drops },	{ "dropped", dropped },
+		{ "drops", add_drops },	{ "dropped", dropped }, { "probe", probe },
 	};
 	napi_value value;
 

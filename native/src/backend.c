@@ -36,7 +36,7 @@ static int choose_source(const struct flow *flow, int fd, int family, int type)
 	 * backends together use up what each backend could have (ip(7)). */
 	if (type == SOCK_STREAM)
 		option_set(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-	return bind(fd, &source.any, source.length) < 0 ? -errno : 0;
+	return bind(fd, &source.any, source.length) < 0 ? -(errno | ERROR_SOURCE) : 0;
 }
 
 int backend_open(const struct flow *flow, const struct address *address, int type)
@@ -63,6 +63,9 @@ int backend_open(const struct flow *flow, const struct address *address, int typ
 
 int backend_address(struct address *address, const struct told_dial *told)
 {
-	return told->family == FAMILY_UNIX ? address_of_path(address, told->rest, told->path_bytes)
+	int error = told->family == FAMILY_UNIX ? address_of_path(address, told->rest, told->path_bytes)
 					   : address_of_ip(address, told->family, told->ip, told->port);
+	if (!error && told->family == FAMILY_IPV6)
+		address->in6.sin6_scope_id = told->scope;
+	return error;
 }

@@ -5,7 +5,7 @@
 #include "flow.h"
 
 /* A socket of `type` (SOCK_STREAM or SOCK_DGRAM) for the flow to connect to `address`. Returns a descriptor or
- * -errno. */
+ * -errno, with ERROR_SOURCE in it when it could not be bound to where it is to come from. */
 int backend_open(const struct flow *flow, const struct address *address, int type);
 
 /* Where TypeScript has told to connect to. 0 or -errno. */

@@ -61,6 +61,11 @@ static void close_side(struct side *side, int reset)
 	side->watch = WATCH_NOTHING;
 }
 
+static void leave(struct flow *flow, int reset)
+{
+	close_side(&of(flow)->backend, reset);
+}
+
 static void close_all(struct thread *thread, struct flow *flow, int reset)
 {
 	struct connection *connection = of(flow);
@@ -510,7 +515,8 @@ static struct head head(struct flow *flow)
 {
 	const struct stream *up = &of(flow)->up;
 
-	return (struct head){ up->held + up->held_from, up->held_to - up->held_from, of(flow)->client.ended };
+	return (struct head){ up->held ? up->held + up->held_from : NULL, up->held_to - up->held_from,
+			      of(flow)->client.ended };
 }
 
 static const struct kind kind = {
@@ -520,6 +526,7 @@ static const struct kind kind = {
 	.go_on = go_on,
 	.head = head,
 	.measure = measure,
+	.leave = leave,
 	.close = close_all,
 	.give = give,
 };

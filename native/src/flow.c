@@ -78,23 +78,6 @@ static void forget_if_free(struct thread *thread, struct flow *flow)
 		forget(thread, flow);
 }
 
-void flow_end(struct thread *thread, struct flow *flow, uint32_t reason, int reset)
-{
-	if (flow->state == FLOW_CLOSED)
-		return;
-	if (spec_of(flow)->measure && flow->kind->measure)
-		flow->kind->measure(flow);
-	flow->kind->close(thread, flow, reset);
-	wheel_clear(&thread->wheel, &flow->timer);
-	flow->state = FLOW_CLOSED;
-	flow->reason = reason;
-	flow->over_at = thread->now;
-	if (flow->owed)
-		return; /* The answer may hold a slot, which the end pays back. */
-	flow->unsaid |= 1 << SAYS_ENDED;
-	thread_unsaid(thread, flow);
-}
-
 /* --- what is said ------------------------------------------------------------------------------------------- */
 
 static int say_headed(struct thread *thread, struct flow *flow)
@@ -187,13 +170,47 @@ static int say(struct thread *thread, struct flow *flow, uint32_t kind)
 	return said;
 }
 
-int flow_say(struct thread *thread, struct flow *flow)
+static int say_all(struct thread *thread, struct flow *flow)
 {
 	for (uint32_t kind = SAYS_HEADED; kind <= SAYS_ENDED; kind++)
 		if (!say(thread, flow, kind))
 			return 0;
+	return 1;
+}
+
+int flow_say(struct thread *thread, struct flow *flow)
+{
+	if (!say_all(thread, flow))
+		return 0;
 	forget_if_free(thread, flow);
 	return 1;
+}
+
+/* A client that sees the end may come again by another thread at once: TypeScript can read of the end by then. */
+static void say_end(struct thread *thread, struct flow *flow)
+{
+	flow->unsaid |= 1 << SAYS_ENDED;
+	if (say_all(thread, flow))
+		ring_publish(&thread->up);
+	thread_unsaid(thread, flow);
+}
+
+void flow_end(struct thread *thread, struct flow *flow, uint32_t reason, int reset)
+{
+	if (flow->state == FLOW_CLOSED)
+		return;
+	if (spec_of(flow)->measure && flow->kind->measure)
+		flow->kind->measure(flow);
+	flow->reason = reason;
+	flow->over_at = thread->now;
+	if (flow->kind->leave)
+		flow->kind->leave(flow, reset);
+	/* The answer may hold a slot, which the end pays back. */
+	if (!flow->owed)
+		say_end(thread, flow);
+	flow->kind->close(thread, flow, reset);
+	wheel_clear(&thread->wheel, &flow->timer);
+	flow->state = FLOW_CLOSED;
 }
 
 /* --- questions ---------------------------------------------------------------------------------------------- */
@@ -252,6 +269,7 @@ void flow_dial_failed(struct thread *thread, struct flow *flow, int error)
 	flow->connect_ms = -1;
 	flow->asked_at = thread->now;
 	flow->doom = 0; /* It was for holding the row. */
+	flow->unsaid &= ~(1 << SAYS_CONNECTED | 1 << SAYS_FIRST_BYTE); /* of a backend it does not hold any more */
 	flow_ask(thread, flow, SAYS_DIAL_FAILED);
 }
 

@@ -47,9 +47,11 @@ struct kind {
 	/* Goes on where a turn was too short. */
 	void (*go_on)(struct thread *thread, struct flow *flow);
 	struct head (*head)(struct flow *flow);
-	/* What it counted besides bytes; these two may be NULL. */
+	/* What it counted besides bytes; these three may be NULL. */
 	void (*measure)(struct flow *flow);
 	void (*datagrams)(const struct flow *flow, double *requests, double *responses);
+	/* Closes the socket of the backend alone: it has room for another flow when the end of this one is said. */
+	void (*leave)(struct flow *flow, int reset);
 	/* Closes sockets and frees memory. With `reset`, sockets that are still open are reset; what the kernel has
 	 * taken is delivered otherwise. */
 	void (*close)(struct thread *thread, struct flow *flow, int reset);

@@ -32,9 +32,10 @@ static int take_key(struct thread *thread, struct listener *listener)
 	struct listener **roomier;
 	uint32_t room = thread->listener_room;
 
-	for (uint32_t key = 1; key < room; key++)
+	for (uint32_t key = latest(thread->listener_free, 1); key < room; key++)
 		if (!thread->listeners[key]) {
 			thread->listeners[key] = listener;
+			thread->listener_free = key + 1;
 			listener->key = key;
 			return 0;
 		}
@@ -46,14 +47,17 @@ static int take_key(struct thread *thread, struct listener *listener)
 	for (uint32_t key = room; key < thread->listener_room; key++)
 		roomier[key] = NULL;
 	listener->key = room ? room : 1;
+	thread->listener_free = listener->key + 1;
 	thread->listeners[listener->key] = listener;
 	return 0;
 }
 
 static void listener_free(struct thread *thread, struct listener *listener)
 {
-	if (listener->key)
+	if (listener->key) {
 		thread->listeners[listener->key] = NULL;
+		thread->listener_free = least(thread->listener_free, listener->key);
+	}
 	close(listener->fd);
 	free(listener);
 }

@@ -21,7 +21,7 @@ static int obey_listen(struct thread *thread, const struct told_listen *told)
 		return -EINVAL;
 	error = listener_open(thread, share, told->bind, told->fd, told->shared);
 	if (error)
-		thread_trouble(thread, TROUBLE_LISTEN, -error, NULL);
+		thread_trouble(thread, TROUBLE_LISTEN, -error, &(struct listener){ .share = share, .bind = told->bind });
 	return 0;
 }
 

@@ -90,8 +90,13 @@ static int tune_datagrams(int fd, const struct address *address, const struct op
 	/* More than the system lets anybody have (net.core.rmem_max) is for those with CAP_NET_ADMIN. */
 	if (options->receive_buffer && option_set(fd, SOL_SOCKET, SO_RCVBUFFORCE, options->receive_buffer) < 0)
 		error = option_set(fd, SOL_SOCKET, SO_RCVBUF, options->receive_buffer);
+	option_roomy(fd);
 	/* Older kernels (before 5.0) hand them over one by one. */
 	option_set(fd, SOL_UDP, UDP_GRO, 1);
+	/* A socket that dials from the address of a client may have the port we listen on, too: IKE and SIP are asked
+	 * from the port they are asked at. Both have to allow it, which is compared as it is then. */
+	if (!error)
+		error = option_set_if(fd, SOL_SOCKET, SO_REUSEADDR, options->transparent);
 	if (error || (!options->transparent && !address_is_any(address)))
 		return error;
 	/* Where each datagram was sent to. */
@@ -149,5 +154,22 @@ int open_listeners(struct address *address, int count, const struct open_options
 		return 0;
 	while (opened > 0)
 		close(fds[--opened]);
+	return error;
+}
+
+int open_probe(int mark, int transparent, const char **refused)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int error;
+
+	if (fd < 0)
+		return -errno;
+	*refused = "mark";
+	error = option_set_if(fd, SOL_SOCKET, SO_MARK, mark);
+	if (!error) {
+		*refused = "transparent";
+		error = option_set_if(fd, IPPROTO_IP, IP_TRANSPARENT, transparent);
+	}
+	close(fd);
 	return error;
 }

@@ -25,4 +25,8 @@ struct open_options {
 int open_listeners(struct address *address, int count, const struct open_options *options, int *fds,
 		   const char **call);
 
+/* Tries on a socket of its own what dials are asked for. 0 or -errno, `refused` naming the option that could not be
+ * set: "mark" or "transparent". */
+int open_probe(int mark, int transparent, const char **refused);
+
 #endif

@@ -17,4 +17,15 @@ static inline int option_set_if(int fd, int level, int name, int value)
 	return value ? option_set(fd, level, name, value) : 0;
 }
 
+/* Room for datagrams that have not left yet. Those to hosts that do not answer ARP stay for seconds, up to the system's
+ * default for each such host (arp(7), unres_qlen_bytes), and nothing else leaves by a socket that is full of them. More
+ * than net.core.wmem_max is for those with CAP_NET_ADMIN. */
+static inline void option_roomy(int fd)
+{
+	const int bytes = 4 << 20;
+
+	if (option_set(fd, SOL_SOCKET, SO_SNDBUFFORCE, bytes) < 0)
+		option_set(fd, SOL_SOCKET, SO_SNDBUF, bytes);
+}
+
 #endif

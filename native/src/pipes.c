@@ -9,6 +9,7 @@ enum {
 	 * PIPES_MOST of one thread. The next ones get 8 KiB, and are of no use. */
 	WANTED_BYTES = 1 << 18,
 	LEAST_BYTES = 1 << 16, /* a smaller one costs more than copying */
+	AGAIN_NS = 1000000000,
 };
 
 void pipes_init(struct pipes *pipes, int ceiling)
@@ -18,6 +19,7 @@ void pipes_init(struct pipes *pipes, int ceiling)
 
 static void discard(struct pipes *pipes, struct pipe *pipe)
 {
+	pipes->again = 0;
 	close(pipe->read);
 	close(pipe->write);
 	free(pipe);
@@ -52,13 +54,25 @@ static struct pipe *open_pipe(struct pipes *pipes)
 	return pipe;
 }
 
-struct pipe *pipes_take(struct pipes *pipes)
+/* While there is a limit, every turn of every flow that fills a buffer would run into it by a system call or two. */
+static struct pipe *ask_for_pipe(struct pipes *pipes, int64_t now)
+{
+	struct pipe *pipe;
+
+	if (pipes->open >= PIPES_MOST || now < pipes->again)
+		return NULL;
+	pipe = open_pipe(pipes);
+	pipes->again = pipe ? 0 : now + AGAIN_NS;
+	return pipe;
+}
+
+struct pipe *pipes_take(struct pipes *pipes, int64_t now)
 {
 	struct pipe *pipe = pipes->free;
 
 	pipes->taken++;
 	if (!pipe)
-		return pipes->open < PIPES_MOST ? open_pipe(pipes) : NULL;
+		return ask_for_pipe(pipes, now);
 	pipes->free = pipe->next;
 	pipes->kept--;
 	return pipe;

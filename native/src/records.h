@@ -68,6 +68,9 @@ enum {
 
 enum { NO_ROW = -1 };
 
+/* In the errno of a failed dial: it was bind that failed. */
+enum { ERROR_SOURCE = 1 << 16 };
+
 /* Which flow a record is about, and who its client is. */
 struct who {
 	uint32_t listening;
@@ -95,7 +98,7 @@ struct said_dial_failed {
 	struct who who;
 	uint32_t row;
 	uint32_t note;
-	int32_t error; /* errno */
+	int32_t error; /* errno, perhaps with ERROR_SOURCE */
 	uint32_t lost; /* it had been reached: a session has to move */
 	double ms;
 };
@@ -171,7 +174,7 @@ struct told_dial {
 	uint32_t port;
 	uint32_t path_bytes;
 	uint32_t ahead_bytes;
-	uint32_t unused;
+	uint32_t scope; /* of an IPv6 address: the number of its interface, or 0 */
 	uint8_t ip[16];
 	uint8_t rest[]; /* the path, then what is sent ahead */
 };

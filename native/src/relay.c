@@ -231,7 +231,7 @@ static int pass(struct thread *thread, struct connection *connection, struct str
 	ssize_t got;
 	int flushed;
 
-	stream->pipe = pipes_take(&thread->pipes);
+	stream->pipe = pipes_take(&thread->pipes, thread->now);
 	if (!stream->pipe)
 		return copy(thread, connection, stream, from, to);
 	got = splice(from->fd, NULL, stream->pipe->write, NULL, stream->pipe->bytes,

@@ -52,6 +52,7 @@ struct thread {
 	struct flow *unsaid, **unsaid_end;
 	struct listener **listeners;
 	uint32_t listener_room;
+	uint32_t listener_free; /* no key before it is free */
 	struct listener *paused;
 	struct listener *closing;
 	struct share *undone;

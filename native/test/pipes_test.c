@@ -13,7 +13,7 @@ enum {
 };
 
 /* The linker leads these calls here (--wrap): what the machine would not refuse on demand is refused. */
-static int no_memory, no_pipe, no_larger;
+static int no_memory, no_pipe, no_larger, asked;
 
 void *__real_malloc(size_t bytes);
 int __real_pipe2(int fds[2], int flags);
@@ -30,6 +30,7 @@ void *__wrap_malloc(size_t bytes)
 int __wrap_pipe2(int fds[2], int flags)
 {
 	errno = no_pipe;
+	asked++;
 	return no_pipe ? -1 : __real_pipe2(fds, flags);
 }
 
@@ -41,6 +42,7 @@ int __wrap_fcntl(int fd, int command, long value)
 
 static struct pipes pipes;
 static struct pipe *taken[PIPES_MOST];
+static int64_t now; /* ns */
 static int before; /* descriptors of this process when the behaviour began */
 
 static int descriptors(void)
@@ -62,6 +64,12 @@ static void begin(int ceiling)
 	check(descriptors() == before);
 }
 
+/* Whoever gave no pipe is asked again. */
+static void a_second_passes(void)
+{
+	now += 1000000000;
+}
+
 static int opened(void)
 {
 	return descriptors() - before;
@@ -70,7 +78,7 @@ static int opened(void)
 static void take(int count)
 {
 	for (int i = 0; i < count; i++)
-		check((taken[i] = pipes_take(&pipes)));
+		check((taken[i] = pipes_take(&pipes, now)));
 }
 
 static void give(int count, int empty)
@@ -90,7 +98,7 @@ static void a_pipe_is_empty_and_does_not_block(void)
 	char byte = 7;
 
 	begin(HIGH);
-	check((pipe = pipes_take(&pipes)));
+	check((pipe = pipes_take(&pipes, now)));
 	check(fails_with(read(pipe->read, &byte, 1), EAGAIN));
 	check(write(pipe->write, &byte, 1) == 1);
 	check(read(pipe->read, &byte, 1) == 1 && byte == 7);
@@ -108,7 +116,7 @@ static void it_holds_what_it_says(void)
 	int held = 0;
 
 	begin(HIGH);
-	check((pipe = pipes_take(&pipes)));
+	check((pipe = pipes_take(&pipes, now)));
 	check(pipe->bytes >= 4096 && pipe->bytes == fcntl(pipe->write, F_GETPIPE_SZ));
 	while (write(pipe->write, page, sizeof(page)) == sizeof(page))
 		held += sizeof(page);
@@ -122,14 +130,14 @@ static void no_more_than_so_many(void)
 	begin(HIGH);
 	take(PIPES_MOST);
 	check(opened() == 2 * PIPES_MOST);
-	check(!pipes_take(&pipes));
-	check(!pipes_take(&pipes));
+	check(!pipes_take(&pipes, now));
+	check(!pipes_take(&pipes, now));
 	check(opened() == 2 * PIPES_MOST);
 	pipes_give(&pipes, taken[9], 1);
-	check((taken[9] = pipes_take(&pipes)));
+	check((taken[9] = pipes_take(&pipes, now)));
 	pipes_give(&pipes, taken[9], 0);
-	check((taken[9] = pipes_take(&pipes)));
-	check(!pipes_take(&pipes));
+	check((taken[9] = pipes_take(&pipes, now)));
+	check(!pipes_take(&pipes, now));
 	give(PIPES_MOST, 0);
 	check(opened() == 0);
 }
@@ -197,7 +205,7 @@ static void given_after_the_close(void)
 	pipes_give(&pipes, taken[1], 0);
 	pipes_give(&pipes, taken[2], 1);
 	pipes_give(&pipes, taken[3], 1);
-	check((taken[0] = pipes_take(&pipes)));
+	check((taken[0] = pipes_take(&pipes, now)));
 	pipes_give(&pipes, taken[0], 1);
 	pipes_close(&pipes);
 	check(opened() == 0);
@@ -223,11 +231,11 @@ static void descriptors_stay_below_the_ceiling(void)
 
 		begin(ceiling);
 		for (int i = 0; i < room / 2; i++) {
-			check((taken[i] = pipes_take(&pipes)));
+			check((taken[i] = pipes_take(&pipes, now)));
 			check(taken[i]->read < ceiling && taken[i]->write < ceiling);
 		}
-		check(!pipes_take(&pipes));
-		check(!pipes_take(&pipes));
+		check(!pipes_take(&pipes, now));
+		check(!pipes_take(&pipes, now));
 		check(opened() == room / 2 * 2);
 		give(room / 2, 1);
 		pipes_close(&pipes);
@@ -241,8 +249,9 @@ static void a_ceiling_that_was_reached_is_not_for_ever(void)
 
 	begin(above(2));
 	check((other = dup(0)) >= 0);
-	check(!pipes_take(&pipes));
+	check(!pipes_take(&pipes, now));
 	close(other);
+	a_second_passes();
 	take(1);
 	give(1, 1);
 	pipes_close(&pipes);
@@ -268,14 +277,15 @@ static void no_descriptors_is_no_pipe(void)
 		/* What counts the descriptors needs one, so what is left over is seen when there is room again. */
 		limit(above(room));
 		for (int i = 0; i < room / 2; i++)
-			check((taken[i] = pipes_take(&pipes)));
+			check((taken[i] = pipes_take(&pipes, now)));
 		for (int i = 0; i < 2 * PIPES_MOST; i++)
-			check(!pipes_take(&pipes));
+			check(!pipes_take(&pipes, now));
 		limit(limits.rlim_cur);
 		check(opened() == room / 2 * 2);
 		give(room / 2, 1);
 		pipes_close(&pipes);
 		check(opened() == 0);
+		a_second_passes();
 	}
 	take(PIPES_MOST);
 	give(PIPES_MOST, 1);
@@ -289,17 +299,40 @@ static void what_the_system_refuses_is_no_pipe(void)
 	take(1);
 	no_memory = 1;
 	for (int i = 0; i < 2 * PIPES_MOST; i++)
-		check(!pipes_take(&pipes));
+		check(!pipes_take(&pipes, now));
 	no_memory = 0;
+	a_second_passes();
 	no_pipe = ENFILE;
 	for (int i = 0; i < 2 * PIPES_MOST; i++)
-		check(!pipes_take(&pipes));
+		check(!pipes_take(&pipes, now));
 	no_pipe = 0;
 	check(opened() == 2);
 	give(1, 1);
+	a_second_passes();
 	take(PIPES_MOST);
 	give(PIPES_MOST, 1);
 	pipes_close(&pipes);
+	check(opened() == 0);
+}
+
+static void who_gave_none_is_not_asked_all_the_time(void)
+{
+	begin(HIGH);
+	take(2);
+	asked = 0;
+	no_pipe = ENFILE;
+	for (int i = 0; i < 1000; i++)
+		check(!pipes_take(&pipes, now));
+	check(asked == 1);
+	now += 999999999;
+	check(!pipes_take(&pipes, now) && asked == 1);
+	now++;
+	check(!pipes_take(&pipes, now) && asked == 2);
+	/* A pipe that is closed makes room. */
+	no_pipe = 0;
+	pipes_give(&pipes, taken[1], 0);
+	check((taken[1] = pipes_take(&pipes, now)) && asked == 3);
+	give(2, 0);
 	check(opened() == 0);
 }
 
@@ -325,7 +358,7 @@ static void like_a_count(void)
 		int which;
 
 		if (chance(2)) {
-			struct pipe *pipe = pipes_take(&pipes);
+			struct pipe *pipe = pipes_take(&pipes, now);
 
 			check(!pipe == (in_use == PIPES_MOST));
 			if (pipe) {
@@ -361,6 +394,7 @@ static const struct behaviour behaviours[] = {
 	{ "a ceiling that was reached is not for ever", a_ceiling_that_was_reached_is_not_for_ever },
 	{ "no descriptors is no pipe, and nothing lost", no_descriptors_is_no_pipe },
 	{ "no memory and no pipe of the system is no pipe, and nothing lost", what_the_system_refuses_is_no_pipe },
+	{ "who gave none is asked again after a second or a close", who_gave_none_is_not_asked_all_the_time },
 	{ "a pipe that may not grow does as well", a_pipe_that_may_not_grow_does },
 	{ "random takes and gives, dirty and clean, keep to the count", like_a_count },
 };

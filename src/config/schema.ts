@@ -1,7 +1,7 @@
 // The whole document: every section, every key, its default and what it means, once.
 
 import { z } from 'zod'
-import { parseBind } from '../core/address.ts'
+import { parseBind, pathFault } from '../core/address.ts'
 import type { Address } from '../core/address.ts'
 import { LOG_LEVELS } from '../core/log.ts'
 import type { LogLevel } from '../core/log.ts'
@@ -16,7 +16,12 @@ const listen = (usual = '') =>
     .refine((value) => value === '' || parseBind(value)?.length === 1, {
       error: 'an address to listen on such as "127.0.0.1:8888", ":8888" or "unix:/run/api.sock"',
     })
-    .transform((value): Address | undefined => parseBind(value)?.[0])
+    .transform((value, context): Address | undefined => {
+      const address = parseBind(value)?.[0]
+      const fault = address && pathFault(address)
+      if (fault) context.addIssue({ code: 'custom', message: fault })
+      return address
+    })
     .prefault(usual)
 
 /** A section that listens must say where once it is enabled. */

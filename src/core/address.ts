@@ -20,6 +20,15 @@ export function isUnix(address: Address): address is UnixPath {
   return 'path' in address
 }
 
+/** What fits into the address of a socket beside the zero that ends it (unix(7)). */
+const MOST_PATH_BYTES = 107
+
+/** What is wrong with the path of a unix socket; undefined where nothing is, or there is none. */
+export function pathFault(address: Address): string | undefined {
+  const bytes = isUnix(address) ? Buffer.byteLength(address.path) : 0
+  return bytes > MOST_PATH_BYTES ? `a path of at most ${MOST_PATH_BYTES} bytes, not ${bytes}` : undefined
+}
+
 /** The text an address is known by: `host:port`, `[v6]:port`, `host:*`, `unix:/path`. */
 export function addressText(address: Address): string {
   if (isUnix(address)) return `unix:${address.path}`

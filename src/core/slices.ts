@@ -23,6 +23,19 @@ export async function inSlices<T>(items: Iterable<T>, work: (item: T) => void): 
 }
 
 /**
+ * For long work that waits by itself, yet never for others: what this returns is called and awaited between two
+ * steps, and takes a while whenever a slice is used up.
+ */
+export function slices(): () => Promise<void> | undefined {
+  let began = performance.now()
+  const next = async () => {
+    await quiet()
+    began = performance.now()
+  }
+  return () => (performance.now() - began > SLICE_MS ? next() : undefined)
+}
+
+/**
  * Resolves when a turn of the event loop has brought nothing, or after 40 turns. libuv accepts one client a
  * turn, so one turn between two slices would let a queue of clients grow for as long as the work goes on.
  */

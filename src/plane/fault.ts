@@ -24,3 +24,20 @@ const FAULTS = new Map<string, DialFault>([
 export function dialFault(code: string): DialFault {
   return FAULTS.get(code) ?? 'other'
 }
+
+/** The same of `bind(2)`: the address a dial is to come from is not this machine's, or all its ports are taken. */
+export function sourceFault(code: string): DialFault {
+  if (code === 'EADDRINUSE') return 'ports'
+  return dialFault(code) === 'descriptors' ? 'descriptors' : 'unable'
+}
+
+const UNABLE: Readonly<Record<string, string>> = {
+  EADDRNOTAVAIL: 'no interface of this machine has the address that source names',
+  EPERM: 'not permitted: mark and transparent take CAP_NET_ADMIN, unless a firewall forbids it',
+  EAFNOSUPPORT: 'transparent dials from an IPv4 client to an IPv6 backend, or the reverse, cannot be',
+}
+
+/** What an operator is told of a dial that failed as `unable`, in words that name the key. */
+export function unableText(code: string): string {
+  return `a socket for dials cannot be had: ${UNABLE[code] ?? 'source, mark or transparent'} (${code})`
+}

@@ -1,8 +1,8 @@
-// What only routes can show: backends that see the address of the client, marks, and bytes that come with the SYN. A
-// client, the balancer and a backend are three hosts with cables between them.
+// What only routes can show: backends that see the address of the client, clients on their way to others, marks, bytes
+// that come with the SYN, and addresses that mean something on one link alone. A client, the balancer and a backend are three hosts with cables between them.
 
 import { execFile, spawn } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -12,6 +12,7 @@ import { whyNot } from '../support/component.ts'
 import { folder } from '../support/folder.ts'
 import { Launched } from '../support/launched.ts'
 import { PLANES } from '../support/planes.ts'
+import { until } from '../support/until.ts'
 
 const run = promisify(execFile)
 const SCRIPT = fileURLToPath(new URL('../../scripts/components/transparent.sh', import.meta.url))
@@ -78,10 +79,15 @@ async function start(t: Test, dir: string, host: string, ready: string, argv: st
   return launched
 }
 
+/** Runs a command on a host; resolves with what it wrote. */
+async function at(dir: string, host: string, ...argv: readonly string[]): Promise<string> {
+  return (await run(SCRIPT, on(dir, host, argv))).stdout.trim()
+}
+
 /** Starts the balancer. */
-async function balance(t: Test, dir: string, servers: object): Promise<void> {
+async function balance(t: Test, dir: string, servers: object, logging: object = {}): Promise<void> {
   const config = join(dir, 'config.json')
-  writeFileSync(config, JSON.stringify({ plane: 'native', servers }))
+  writeFileSync(config, JSON.stringify({ plane: 'native', logging, servers }))
   await start(t, dir, 'balancer', 'Initialized', [COMMAND, '-c', config])
 }
 
@@ -145,6 +151,67 @@ for (const way of ['iif', 'socket'])
       t.equal(await fastOpened(dir), 1, 'a server that did not ask for it waits for the handshake')
     })
   })
+
+t.test('clients on their way to others come in', { skip: native.skip }, async (t) => {
+  const { dir, absent } = await hosts(t, 'iif')
+  if (absent) return t.plan(0, absent)
+  // What docs/native.md tells an operator to do, and a route that leads clients through the balancer.
+  const families = [
+    { iptables: 'iptables', family: '-4', gateway: '10.200.0.1', port: '3004' },
+    { iptables: 'ip6tables', family: '-6', gateway: 'fd00:200::1', port: '3006' },
+  ]
+  for (const { iptables, family, gateway, port } of families) {
+    const takesIn = ['-i', 'front', '-p', 'tcp', '--dport', '80', '-j', 'TPROXY', '--on-port', port]
+    const rule = ['-t', 'mangle', '-A', 'PREROUTING', ...takesIn, '--tproxy-mark', '1']
+    const able = await at(dir, 'balancer', iptables, ...rule).catch(() => undefined)
+    if (able === undefined) return t.plan(0, `${iptables} has no TPROXY here`)
+    await at(dir, 'balancer', 'ip', family, 'rule', 'add', 'fwmark', '1', 'lookup', '100')
+    await at(dir, 'client', 'ip', family, 'route', 'add', 'default', 'via', gateway)
+  }
+  await start(t, dir, 'backend', 'ready', [process.execPath, '-e', BACKEND])
+  const access = join(dir, 'access')
+  const servers = {
+    four: server('0.0.0.0:3004', '10.201.0.2:4000', { transparent: true }),
+    six: server('[::]:3006', '[fd00:201::2]:4000', { transparent: true }),
+  }
+  await balance(t, dir, servers, { access, format: 'json' })
+
+  const heard = (host: string, bytes = 3) =>
+    at(dir, 'client', process.execPath, '-e', CLIENT, host, '80', String(bytes))
+  t.equal(await heard('203.0.113.9'), '10.200.0.2 3', 'of an address nobody has')
+  t.equal(await heard('10.201.0.2'), '10.200.0.2 3', 'of a host behind the balancer')
+  t.equal(await heard('2001:db8::9'), 'fd00:200::2 3', 'IPv6')
+  t.equal(await heard('203.0.113.9', 5_000_000), '10.200.0.2 5000000', 'many bytes')
+  const flows = () => readFileSync(access, 'utf8').trim().split('\n')
+  await until(() => flows().length === 4, 'four lines')
+  t.same(
+    flows().map((line) => (JSON.parse(line) as { local: string }).local),
+    ['203.0.113.9:80', '10.201.0.2:80', '[2001:db8::9]:80', '203.0.113.9:80'],
+    'where they wanted to is known',
+  )
+})
+
+t.test('addresses of one link are listened on and dialled', { skip: native.skip }, async (t) => {
+  const { dir, absent } = await hosts(t, 'iif')
+  if (absent) return t.plan(0, absent)
+  for (const [host, device, address] of [
+    ['balancer', 'front', 'fe80::a/64'],
+    ['balancer', 'back', 'fe80::b/64'],
+    ['backend', 'eth0', 'fe80::c/64'],
+  ] as const)
+    await at(dir, host, 'ip', 'addr', 'add', address, 'dev', device, 'nodad')
+  await start(t, dir, 'backend', 'ready', [process.execPath, '-e', BACKEND])
+  await balance(t, dir, {
+    named: server('[fe80::a%front]:3000', '[fe80::c%back]:4000', {}),
+    elsewhere: server('[fe80::a%front]:3001', '[fe80::c%front]:4000', {}),
+    source: server('[fe80::a%front]:3002', '[fe80::c%back]:4000', { source: 'fe80::b%back' }),
+  })
+  const heard = (port: number) =>
+    at(dir, 'client', process.execPath, '-e', CLIENT, 'fe80::a%eth0', String(port), '3')
+  t.match(await heard(3000), /^fe80:\S* 3$/)
+  t.equal(await heard(3001), '0', 'the backend is not on that link')
+  t.match(await heard(3002), /^fe80::b%eth0 3$/)
+})
 
 /** Clients of the balancer whose bytes came with their SYN. */
 async function fastOpened(dir: string): Promise<number> {

@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, fstatSync, readFileSync } from 'node:fs'
+import { existsSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
@@ -17,6 +17,7 @@ import { realClock } from '../../src/core/clock.ts'
 import { NativePlane } from '../../src/plane/native/plane.ts'
 import { folder } from '../support/folder.ts'
 import { behaviour, dial, ended, LedgerDesk, serve, SPEC, to } from '../support/ledger.ts'
+import { logged } from '../support/observed.ts'
 import { PLANES, theAddon } from '../support/planes.ts'
 import { backend, descriptors, drink, open, pour, saturated, unixBackend } from '../support/streams.ts'
 import { until } from '../support/until.ts'
@@ -272,6 +273,60 @@ t.test('the native plane alone', { skip }, async (t) => {
       await Promise.all(over)
       for (const socket of sockets) socket.destroy()
     }
+  })
+
+  await behaviour(t, 'others have their turns while a thousand addresses are opened', async (t) => {
+    const { plane } = planeOf(t, 2)
+    let turns = 0
+    let opening = true
+    const turn = () => void (opening && ++turns && setImmediate(turn))
+    turn()
+    const binds = Array.from({ length: 1000 }, () => ({ host: '127.0.0.1', port: 0 }))
+    const served = await serve(plane, to(await backend(t, (socket) => socket.end('x'))), { binds })
+    opening = false
+    t.ok(turns > 2, `${turns} turns`)
+    for (const address of [served.listening.addresses[0]!, served.listening.addresses[999]!])
+      t.equal(await text((await open(Number(address.split(':')[1]))).end()), 'x')
+    await ended(served, 2)
+  })
+
+  await behaviour(
+    t,
+    'who has seen its end is over for the desk when it comes again by another thread',
+    async (t) => {
+      const { plane } = planeOf(t, 4)
+      const address = await backend(t, (socket) => socket.on('end', () => socket.end()).resume())
+      const { arrived } = to(address)
+      let early = 0
+      const served = await serve(plane, {
+        arrived: (client) => {
+          if (served.listening.flows > 0) early++
+          return arrived!(client)
+        },
+      })
+      for (let i = 0; i < 1000; i++) await text((await open(served.port)).end())
+      t.equal(early, 0)
+      await ended(served, 1000)
+    },
+  )
+
+  await behaviour(t, 'a thread that cannot take a listener says which', async (t) => {
+    const addon = theAddon()
+    const worse: typeof addon = {
+      ...addon,
+      open: (...given) => {
+        const { fds, port } = addon.open(...given)
+        addon.close(fds[1]!)
+        // Nothing that epoll would watch.
+        return { fds: [fds[0]!, openSync(fileURLToPath(import.meta.url), 'r')], port }
+      },
+    }
+    const plane = new NativePlane(worse, { threads: 2, clock: realClock })
+    t.teardown(() => plane.stop())
+    const log = logged(t)
+    const served = await serve(plane, {})
+    const said = `127.0.0.1:${served.port}: thread 1 cannot take its clients: EPERM`
+    await until(async () => (await log()).includes(said), said)
   })
 
   await t.test('a process with open flows ends when it is told to, whatever the way', async (t) => {

@@ -80,6 +80,27 @@ onEveryPlane((t, running) => {
     t.notOk(existsSync(path), 'the socket file goes with the server')
   })
 
+  t.test('a unix path of 107 bytes is the longest', async (t) => {
+    const longest = (dir: string, more = 0) => join(dir, 'x'.repeat(107 + more - dir.length - 1))
+    const [front, back] = [longest(folder(t)), longest(folder(t))]
+    const alive = await backend(t, { name: 'alive', path: back })
+    const manager = await running(t, { servers: { web: serving([alive], { bind: `unix:${front}` }) } })
+    t.equal(await met(t, { path: front }), 'alive')
+
+    const said = 'expected a path of at most 107 bytes, not 108'
+    const bind = [':0', `unix:${front}y`]
+    await t.rejects(manager.create('far', serving([alive], { bind })), {
+      message: new RegExp(`bind.1.*${said}`),
+    })
+    await t.rejects(running(t, { api: { enabled: true, bind: `unix:${front}y` } }), {
+      message: new RegExp(said),
+    })
+    const log = logged(t)
+    await manager.create('none', serving([`unix:${back}y`]))
+    t.match(await log(), said)
+    t.same((await statsOf(manager, 'none')).backends, [])
+  })
+
   t.test('half-close works through a unix listener and a unix backend', async (t) => {
     const dir = folder(t)
     const echo = await backend(t, { echo: true, path: join(dir, 'back.sock') })

@@ -1,12 +1,16 @@
 // What `[servers.NAME.tcp]` asks of sockets, seen at the other end of them or in the kernel's own list.
 
-import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { backend, client, met, visit } from '../support/ends.ts'
 import type { Backend } from '../support/ends.ts'
+import { folder } from '../support/folder.ts'
 import { NO_IPV6 } from '../support/ipv6.ts'
-import { serving, statsUntil } from '../support/observed.ts'
+import { logged, serving, statsUntil } from '../support/observed.ts'
+import { Launched } from '../support/launched.ts'
 import { onEveryPlane } from '../support/planes.ts'
 import { portOf, running } from '../support/running.ts'
 import { until } from '../support/until.ts'
@@ -25,6 +29,12 @@ const NO_SS = ss('-V').status === 0 ? false : 'no ss here'
 
 /** SO_MARK and IP_TRANSPARENT take CAP_NET_ADMIN: bit 12 of what /proc tells. */
 const NO_ADMIN = isAdmin() ? false : 'this takes CAP_NET_ADMIN'
+
+/** What takes the right from a process, unless nobody here has it. */
+const UNPRIVILEGED = NO_ADMIN ? [] : ['setpriv', '--bounding-set=-net_admin,-net_raw']
+const NO_SETPRIV =
+  NO_ADMIN || spawnSync('setpriv', ['--version']).status === 0 ? false : 'setpriv is not installed'
+const COMMAND = fileURLToPath(new URL('../../bin/fairlead', import.meta.url))
 
 /** A server with these options in front of a backend. */
 const options = (to: Backend, tcp: object): object => ({ web: serving([to], { tcp }) })
@@ -56,6 +66,31 @@ onEveryPlane((t, running, plane) => {
     await manager.create('six', serving([six], { tcp }))
     t.equal((await visit(t, portOf(manager, 'six'))).name, 'six')
     t.equal((await six.connection()).socket.remoteAddress, '::1')
+  })
+
+  t.test('a source that is not ours is told by its key, and no backend is blamed', async (t) => {
+    const alive = await backend(t, { name: 'alive' })
+    const manager = await running(t)
+    const log = logged(t)
+    await manager.create('web', serving([alive], { tcp: { source: '192.0.2.9' } }))
+    for (let i = 0; i < 5; i++) t.equal(await met(t, portOf(manager, 'web')), '')
+    const said = 'no interface of this machine has the address that source names (EADDRNOTAVAIL)'
+    t.equal((await log()).split(said).length - 1, 1, 'once for all of them')
+    const { endings, refusals, backends } = await statsUntil(
+      manager,
+      'five ends',
+      ({ endings }) => endings['dial-failed'] === 5,
+    )
+    t.notOk(endings.ports || refusals.ports, 'there are ports')
+    t.equal(backends[0]!.stats.refused_connections, 0)
+  })
+
+  t.test('a backend and a bind with a zone are reached', { skip: NO_IPV6 }, async (t) => {
+    const alive = await backend(t, { name: 'alive', host: '::1' })
+    const manager = await running(t, {
+      servers: { web: serving([`[::1%lo]:${alive.port}`], { bind: '[::1%lo]:0' }) },
+    })
+    t.equal(await met(t, { host: '::1', port: portOf(manager, 'web') }), 'alive')
   })
 
   t.test('a silent peer is probed after keep_alive, and never with "0"', { skip: NO_SS }, async (t) => {
@@ -131,6 +166,20 @@ onEveryPlane((t, running, plane) => {
     client(t, portOf(manager, 'web'))
     await alive.connection()
     t.match(ss('-tneH', 'state', 'established', `dport = :${alive.port}`).stdout, /fwmark:0x7\b/)
+  })
+
+  t.test('a server whose mark or transparent would fail does not start', { skip: NO_SETPRIV }, async (t) => {
+    const tcp = { mark: 7, transparent: true }
+    for (const [key, value] of Object.entries(tcp)) {
+      const config = join(folder(t), 'config.json')
+      const servers = { web: serving(['127.0.0.1:1'], { tcp: { [key]: value } }) }
+      writeFileSync(config, JSON.stringify({ plane: 'native', servers }))
+      const argv = [...UNPRIVILEGED, '/usr/bin/env', '-u', 'NODE_OPTIONS', COMMAND, '-c', config]
+      const launched = new Launched(spawn(argv[0]!, argv.slice(1)))
+      t.equal(await launched.exit(), 1)
+      const said = `server web cannot start: tcp.${key} takes CAP_NET_ADMIN, which this process does not have`
+      t.match(launched.output, said)
+    }
   })
 
   t.test('transparent dials from where the client is', { skip: NO_ADMIN }, async (t) => {

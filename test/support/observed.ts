@@ -21,7 +21,11 @@ export interface BackendView {
     refused_connections: number
     rx: number
     tx: number
+    /** Datagrams, of a server that has sessions. */
+    requests?: number
+    responses?: number
   }
+  drain?: boolean
   last_check: { at: string; status: string; reason: string; ms: number } | null
 }
 
@@ -33,6 +37,9 @@ export interface StatsView {
   refusals: Record<string, number>
   endings: Record<string, number>
   queued: number
+  requests_total?: number
+  responses_total?: number
+  dropped?: Record<string, number>
 }
 
 /** The statistics of a running server. */

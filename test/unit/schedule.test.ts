@@ -700,6 +700,7 @@ t.test('a backend line that is none is explained', async (t) => {
     'web:80 weight': 'expected one of weight=, priority=, max_connections=, sni=, drain=, got "weight"',
     'web:80 weight=1 weight=2': 'expected weight once, got "weight=2"',
     'web:80 sni=': 'expected sni= with a name, got "sni="',
+    [`unix:/${'é'.repeat(54)}`]: `expected a path of at most 107 bytes, not 109, got "unix:/${'é'.repeat(54)}"`,
   }
   for (const [line, wrong] of Object.entries(cases)) t.same(readLine(line), { wrong }, line)
 })

@@ -1,6 +1,6 @@
 // Backend lines: "host:port weight=1 priority=1 max_connections=0 sni=name drain=false", read into what they describe.
 
-import { addressText, parseBackendAddress } from '../../core/address.ts'
+import { addressText, parseBackendAddress, pathFault } from '../../core/address.ts'
 import { found } from '../../core/backend.ts'
 import type { Found } from '../../core/backend.ts'
 import { inSlices } from '../../core/slices.ts'
@@ -19,6 +19,8 @@ export function readLine(line: string): Found | { readonly wrong: string } {
   const [address, ...options] = line.trim().split(/\s+/)
   const where = parseBackendAddress(address!)
   if (!where) return wrong('host:port, host:* or unix:/path', address!)
+  const fault = pathFault(where)
+  if (fault) return wrong(fault, address!)
   const settings: Record<string, unknown> = {}
   for (const text of options) {
     const [name, value] = cut(text)

@@ -8,6 +8,8 @@ export interface Whereabouts {
   readonly family: number
   readonly port: number
   readonly bytes: Uint8Array
+  /** Of an IPv6 address: the number of its interface; missing is any. */
+  readonly scope?: number
 }
 
 /** Of a socket that listens. Missing is 0: the system's way. */
@@ -85,6 +87,8 @@ export interface Addon {
   dropped(fd: number): number
   /** Opens `count` sockets that share an address. Their descriptors are the caller's. */
   open(where: Whereabouts, count: number, options: OpenOptions): { fds: number[]; port: number }
+  /** Which of these this process may not set on a socket; undefined when it may. */
+  probe(options: { readonly mark: number; readonly transparent: number }): 'mark' | 'transparent' | undefined
   /** Closes a descriptor that no thread was given. */
   close(fd: number): void
 }

@@ -1,5 +1,6 @@
 // Addresses as C has them, and the texts of those it gives.
 
+import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { isUnix } from '../../core/address.ts'
 import type { Address } from '../../core/address.ts'
@@ -14,9 +15,22 @@ const NOWHERE: Whereabouts = { family: FAMILY.NONE, port: 0, bytes: new Uint8Arr
 export function whereabouts(address: Address): Whereabouts {
   if (isUnix(address)) return { family: FAMILY.UNIX, port: 0, bytes: Buffer.from(address.path) }
   const { host, port } = address
-  if (port > 65_535 || !isIP(host) || host.includes('%')) return NOWHERE
-  const bytes = ipBytes(host)
-  return { family: bytes.length === 4 ? FAMILY.IPV4 : FAMILY.IPV6, port, bytes }
+  if (port > 65_535 || !isIP(host)) return NOWHERE
+  const [ip, zone] = host.split('%') as [string, string?]
+  const bytes = ipBytes(ip)
+  const family = bytes.length === 4 ? FAMILY.IPV4 : FAMILY.IPV6
+  return { family, port, bytes, scope: zone === undefined ? 0 : interfaceOf(zone) }
+}
+
+/** The number of an interface, by its name or by itself; 0 when there is none, which the kernel refuses. */
+function interfaceOf(zone: string): number {
+  if (/^\d{1,9}$/.test(zone)) return Number(zone)
+  if (zone.includes('/')) return 0
+  try {
+    return Number(readFileSync(`/sys/class/net/${zone}/ifindex`, 'utf8'))
+  } catch {
+    return 0
+  }
 }
 
 /** Texts of addresses: the same few thousand clients come again and again. */

@@ -5,14 +5,24 @@ import { getSystemErrorName } from 'node:util'
 import { isUnix } from '../../core/address.ts'
 import type { Address } from '../../core/address.ts'
 import type { Ending } from '../../core/reasons.ts'
-import { dialFault } from '../fault.ts'
+import { dialFault, sourceFault } from '../fault.ts'
 import { NO_DROPS } from '../plane.ts'
 import type { Answer, Arrival, Desk, Dial, Drops, FlowEnd, Listening } from '../plane.ts'
 import type { ListenSpec, Path, Paths, Refuse, Wait } from '../plane.ts'
 import type { Whereabouts } from './addon.ts'
 import { IpTexts, whereabouts } from './address.ts'
 import { MOST_WORD, wholeMs } from './limits.ts'
-import { ANSWER, DIAL, DIAL_FAILED, ENDED, FAMILY, GLIMPSED, HEADED, NOT_MEASURED } from './records.ts'
+import {
+  ANSWER,
+  DIAL,
+  DIAL_FAILED,
+  ENDED,
+  ERROR_SOURCE,
+  FAMILY,
+  GLIMPSED,
+  HEADED,
+  NOT_MEASURED,
+} from './records.ts'
 import { numberOf, REACHED, REASONS, REFUSE, SAYS, TOLD, WAIT, WHO } from './records.ts'
 import type { Memory, Outbox } from './ring.ts'
 import { Rows } from './rows.ts'
@@ -201,11 +211,12 @@ export class NativeListening implements Listening {
   #dialFailed(thread: number, at: number): void {
     const { i32, f64 } = this.#memory
     const flow = f64[(at + WHO.FLOW) >> 3]!
-    const code = getSystemErrorName(-i32[(at + DIAL_FAILED.ERROR) >> 2]!)
+    const error = i32[(at + DIAL_FAILED.ERROR) >> 2]!
+    const code = getSystemErrorName(-(error & ~ERROR_SOURCE))
     const answer = this.#desk.dialFailed(this.#arrival(at, flow), {
       backend: i32[(at + DIAL_FAILED.ROW) >> 2]!,
       note: i32[(at + DIAL_FAILED.NOTE) >> 2]! >>> 0,
-      why: dialFault(code),
+      why: error & ERROR_SOURCE ? sourceFault(code) : dialFault(code),
       code,
       lost: i32[(at + DIAL_FAILED.LOST) >> 2] !== 0,
       ms: f64[(at + DIAL_FAILED.MS) >> 3]!,
@@ -333,6 +344,7 @@ export class NativeListening implements Listening {
       i32[(to + DIAL.PORT) >> 2] = where.port
       i32[(to + DIAL.PATH_BYTES) >> 2] = pathBytes
       i32[(to + DIAL.AHEAD_BYTES) >> 2] = aheadBytes
+      i32[(to + DIAL.SCOPE) >> 2] = where.scope ?? 0
       if (path) u8.set(path, to + DIAL.BYTES)
       else u8.set(where.bytes, to + DIAL.IP)
       if (ahead) u8.set(ahead, to + DIAL.BYTES + pathBytes)
@@ -340,8 +352,11 @@ export class NativeListening implements Listening {
   }
 
   #whereabouts(address: Address): Whereabouts {
-    let where = this.#dials.get(address)
-    if (!where) this.#dials.set(address, (where = whereabouts(address)))
+    const known = this.#dials.get(address)
+    if (known) return known
+    const where = whereabouts(address)
+    // An interface may go and come again with another number.
+    if (isUnix(address) || !address.host.includes('%')) this.#dials.set(address, where)
     return where
   }
 

@@ -12,6 +12,7 @@ import type { Clock } from '../../core/clock.ts'
 import { descriptorCeiling } from '../../core/descriptors.ts'
 import { UnsupportedError } from '../../core/errors.ts'
 import { logger } from '../../core/log.ts'
+import { slices } from '../../core/slices.ts'
 import { openBind } from '../bind.ts'
 import { keepAliveSeconds } from '../keepalive.ts'
 import type { DatagramSpec, Desk, Listening, ListenSpec, Plane, SocketOptions } from '../plane.ts'
@@ -34,8 +35,10 @@ export function nativePlane(addon: Addon, options: NativeOptions): Plane {
   return new NativePlane(addon, options)
 }
 
-/** Records heard before others on the main thread have their turn. */
+/** Reports, and questions, heard before others on the main thread have their turn. */
 const HEARD_AT_ONCE = 256
+/** What is said and wants no answer. */
+const REPORTS = (1 << SAYS.CONNECTED) | (1 << SAYS.FIRST_BYTE) | (1 << SAYS.GLIMPSED) | (1 << SAYS.ENDED)
 /** The memory begins with a word that says whether we have been woken. */
 const SIGNALLED = 0
 const RINGS = 64
@@ -62,7 +65,7 @@ export class NativePlane implements Plane {
     this.#memory = new Memory(RINGS + 2 * threads * RING_BYTES)
     for (let i = 0; i < threads; i++) {
       const up = RINGS + 2 * i * RING_BYTES
-      this.#inboxes.push(new Inbox(this.#memory, up))
+      this.#inboxes.push(new Inbox(this.#memory, up, REPORTS))
       this.#outboxes.push(new Outbox(this.#memory, up + RING_BYTES))
     }
     this.#bursts = new Bursts((message) => logger('plane').error(message), clock)
@@ -76,9 +79,14 @@ export class NativePlane implements Plane {
   }
 
   async listen(spec: ListenSpec, desk: Desk): Promise<Listening> {
+    this.#refuseForbidden(spec)
     const opened: Opened[] = []
+    const slice = slices()
     try {
-      for (const bind of spec.binds) opened.push(await this.#open(bind, spec))
+      for (const bind of spec.binds) {
+        opened.push(await this.#open(bind, spec))
+        await slice()
+      }
       return this.#welcome(spec, desk, opened)
     } catch (error) {
       for (const { fds, bind } of opened) {
@@ -87,6 +95,15 @@ export class NativePlane implements Plane {
       }
       throw error
     }
+  }
+
+  /** Without the right to it every dial would fail: better that the server does not start. */
+  #refuseForbidden({ sockets, datagrams }: ListenSpec): void {
+    if (!sockets) return
+    const refused = this.#addon.probe({ mark: sockets.mark, transparent: Number(sockets.transparent) })
+    if (!refused) return
+    const key = `${datagrams ? 'udp' : 'tcp'}.${refused}`
+    throw new UnsupportedError(`${key} takes CAP_NET_ADMIN, which this process does not have`)
   }
 
   /** Ends threads and flows without a word; the plane is of no use then. */
@@ -162,15 +179,20 @@ export class NativePlane implements Plane {
 
   /** Hears what the threads have said, a bounded number of records in a turn. */
   #hear(): void {
+    let reports = HEARD_AT_ONCE
     let room = HEARD_AT_ONCE
     this.#hearing = true
     do {
       Atomics.store(this.#memory.i32, SIGNALLED, 1)
-      for (let i = 0; i < this.threads; i++) room -= this.#hearThread((this.#first + i) % this.threads, room)
+      // Whoever has left on one thread makes room for who comes on another, though that one be heard first: all that
+      // was reported before a question was asked is heard before it.
+      for (const inbox of this.#inboxes) inbox.mark()
+      for (let i = 0; i < this.threads; i++) reports -= this.#hearReports(this.#turn(i), reports)
+      for (let i = 0; i < this.threads; i++) room -= this.#hearThread(this.#turn(i), room)
       this.#hearing = false
       this.#publish()
       this.#first = (this.#first + 1) % this.threads
-      if (room <= 0) return void setImmediate(() => this.#hear())
+      if (room <= 0 || reports <= 0) return void setImmediate(() => this.#hear())
       // From here on a thread wakes us; what it has said before that is heard now.
       Atomics.store(this.#memory.i32, SIGNALLED, 0)
       this.#hearing = true
@@ -178,11 +200,22 @@ export class NativePlane implements Plane {
     this.#hearing = false
   }
 
+  #turn(i: number): number {
+    return (this.#first + i) % this.threads
+  }
+
+  #hearReports(thread: number, room: number): number {
+    const inbox = this.#inboxes[thread]!
+    let heard = 0
+    for (let at; heard < room && (at = inbox.report()) >= 0; heard++) this.#hearRecord(thread, inbox.kind, at)
+    return heard
+  }
+
   #hearThread(thread: number, room: number): number {
     const inbox = this.#inboxes[thread]!
     let heard = 0
     for (let at; heard < room && (at = inbox.next()) >= 0; heard++) this.#hearRecord(thread, inbox.kind, at)
-    if (heard > 0) inbox.release()
+    inbox.release()
     return heard
   }
 
@@ -216,10 +249,10 @@ export class NativePlane implements Plane {
     const problem = getSystemErrorName(-i32[(at + TROUBLED.ERROR) >> 2]!)
     if (i32[(at + TROUBLED.WHAT) >> 2] === TROUBLE.LOOP)
       return logger('plane').error(`thread ${thread} failed: ${problem}; it has ended its flows and goes on`)
-    if (i32[(at + TROUBLED.WHAT) >> 2] === TROUBLE.LISTEN)
-      return logger('plane').error(`thread ${thread} cannot take clients of a new listener: ${problem}`)
     const listening = this.#listenings.get(i32[(at + TROUBLED.LISTENING) >> 2]!)
     const text = listening?.addresses[i32[(at + TROUBLED.BIND) >> 2]!] ?? 'a listener that is closing'
+    if (i32[(at + TROUBLED.WHAT) >> 2] === TROUBLE.LISTEN)
+      return logger('plane').error(`${text}: thread ${thread} cannot take its clients: ${problem}`)
     this.#bursts.say(problem, () => `${text}: a client could not be accepted: ${problem}`)
   }
 }

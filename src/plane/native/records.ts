@@ -60,11 +60,14 @@ export const ENDED = {
 } as const
 export const TROUBLED = { WHAT: 0, ERROR: 4, LISTENING: 8, BIND: 12 } as const
 
+/** In the errno of a failed dial: it was `bind` that failed. */
+export const ERROR_SOURCE = 1 << 16
+
 /** Offsets in the payload of everything told about a flow, then of a dial and a wait. */
 export const ANSWER = { SLOT: 0, LIFE: 4, FLOW: 8, BYTES: 16 } as const
 // prettier-ignore
 export const DIAL = {
-  ROW: 16, NOTE: 20, TIMEOUT: 24, FAMILY: 28, PORT: 32, PATH_BYTES: 36, AHEAD_BYTES: 40, IP: 48, BYTES: 64,
+  ROW: 16, NOTE: 20, TIMEOUT: 24, FAMILY: 28, PORT: 32, PATH_BYTES: 36, AHEAD_BYTES: 40, SCOPE: 44, IP: 48, BYTES: 64,
 } as const
 export const WAIT = { AT_LEAST: 16, AT_MOST: 20, MS: 24, BYTES: 32 } as const
 export const REFUSE = { REASON: 16, BYTES: 24 } as const

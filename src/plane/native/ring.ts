@@ -49,8 +49,8 @@ class End {
     Atomics.store(this.memory.i32, (this.start + which) >> 2, value)
   }
 
-  protected place(): number {
-    return this.start + HEAD + (this.own & (this.size - 1))
+  protected place(position = this.own): number {
+    return this.start + HEAD + (position & (this.size - 1))
   }
 }
 
@@ -59,16 +59,46 @@ export class Inbox extends End {
   /** Of the record `next` came to. */
   kind = 0
 
-  /** Where the payload of the next record begins in the memory; -1 when there is none. It stays until `release`. */
+  readonly #reports: number
+  /** Reports have been given out to here, and questions may be to there. */
+  #ahead = 0
+  #limit = 0
+
+  /** `reports` has a bit for every kind that `report` gives out; the others are questions. */
+  constructor(memory: Memory, start: number, reports: number) {
+    super(memory, start)
+    this.#reports = reports
+  }
+
+  /** Questions that are there by now are those `next` gives out. */
+  mark(): void {
+    this.#limit = this.counter(WRITTEN)
+  }
+
+  /** Where the payload of the next report begins in the memory; -1 when there is none. It stays until `release`. */
+  report(): number {
+    const { i32 } = this.memory
+    const written = this.counter(WRITTEN)
+    while (this.#ahead !== written) {
+      const at = this.place(this.#ahead)
+      this.#ahead = (this.#ahead + i32[at >> 2]!) | 0
+      this.kind = i32[(at >> 2) + 1]!
+      if ((this.#reports & (1 << this.kind)) !== 0) return at + RECORD
+    }
+    return -1
+  }
+
+  /** The same of what is no report, up to the mark and to where reports have been given out. */
   next(): number {
     const { i32 } = this.memory
-    for (;;) {
-      if (((this.counter(WRITTEN) - this.own) | 0) === 0) return -1
+    if (((this.#ahead - this.#limit) | 0) < 0) this.#limit = this.#ahead
+    while (((this.#limit - this.own) | 0) > 0) {
       const at = this.place()
       this.own = (this.own + i32[at >> 2]!) | 0
       this.kind = i32[(at >> 2) + 1]!
-      if (this.kind !== FILLER) return at + RECORD
+      if (this.kind !== FILLER && (this.#reports & (1 << this.kind)) === 0) return at + RECORD
     }
+    return -1
   }
 
   get waiting(): boolean {
