@@ -42,7 +42,7 @@ async function measure(name) {
 }
 
 /** Resident memory once it has stayed within 1 % for 5 s, or after 40 s. */
-async function settled(proxy) {
+export async function settled(proxy) {
   let steady = 0
   let last = proxy.residentKiB()
   for (let second = 0; second < 40 && steady < 5; second++) {

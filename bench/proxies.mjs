@@ -1,11 +1,12 @@
 // What a benchmark drives: an origin, and in front of it nothing, HAProxy, nginx or a plane of fairlead.
 
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { get } from 'node:http'
 import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { PROXY_CPU, cpuMs, freePorts, residentKiB, start, stop, until } from './machine.mjs'
+import { answers, answersDatagram } from './ready.mjs'
 
 /** `splice-auto` waits for a stream that is fast enough and splices nothing here; this always splices. */
 export const SPLICING = 'haproxy-splice-response'
@@ -15,6 +16,8 @@ const NGINXES = ['nginx', 'nginx-64k']
 export const PEERS = [...HAPROXIES, ...NGINXES].filter((name) => name !== SPLICING)
 export const PLANES = ['portable', 'native']
 export const TARGETS = ['direct', ...HAPROXIES, ...NGINXES, ...PLANES]
+/** Of datagrams: nobody's program, but the least that any may cost. */
+export const RELAY = 'relay'
 /** Each program without settings. */
 export const PROXIES = ['haproxy', 'nginx', ...PLANES]
 
@@ -39,6 +42,19 @@ const USUAL_FLAGS = ['--single-threaded-gc', '--max-semi-space-size=4']
 export const folder = mkdtempSync(`${tmpdir()}/fairlead-bench-`)
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
 let files = 0
+
+const compilations = new Map()
+
+/** Compiles bench/NAME.c, once. Returns the path of the program. */
+export function compiled(name) {
+  if (!compilations.has(name)) {
+    const program = `${folder}/${name}`
+    const source = fileURLToPath(new URL(`${name}.c`, import.meta.url))
+    execFileSync('cc', ['-O2', '-std=gnu11', '-D_GNU_SOURCE', '-o', program, source])
+    compilations.set(name, program)
+  }
+  return compilations.get(name)
+}
 
 /**
  * An HTTP server with `/` (12 bytes), `/64k` and `/10m`, on every address of 127.0.0.0/8; on processor `cpu` when
@@ -71,10 +87,15 @@ export async function startOrigin({ cpu } = {}) {
  * Starts one target and resolves when it answers. `backends` are `host:port`; `servers` is how many listeners
  * it has, all alike, of which the last is driven; `rules` are networks let in beside 127.0.0.0/8; `threads` move
  * its bytes, on the processors `cpu`; `config` is merged into the first level of fairlead's configuration, `server`
- * into its servers; `others` are more servers; `probe` is a module to load into fairlead, which `ask` asks.
+ * into its servers; `others` are more servers; `probe` is a module to load into fairlead, which `ask` asks. With `udp` it
+ * is for datagrams: `idle` and, when given, `requests` and `responses` of a session; where nothing is answered, `sink`
+ * is the port of the backend that is then asked instead.
  */
 export async function startTarget(name, { backends, servers = 1, cpu = PROXY_CPU, probe, ...setup }) {
-  if (name === 'direct') return { name, port: Number(backends[0].split(':')[1]), stop: async () => {} }
+  if (name === 'direct') {
+    const port = Number(backends[0].split(':')[1])
+    return { name, port, ports: [port], stop: async () => {} }
+  }
   const first = await freePorts(servers)
   const ports = Array.from({ length: servers }, (_, i) => first + i)
   const program = PLANES.includes(name) ? planes : programs[name.split('-')[0]]
@@ -83,11 +104,14 @@ export async function startTarget(name, { backends, servers = 1, cpu = PROXY_CPU
   const child = start(command, args, { cpu, ending, stdio })
   const port = ports.at(-1)
   const ended = once(child, 'exit').then(() => Promise.reject(new Error(`${name} has ended`)))
-  await Promise.race([until(name, () => answers(port), 60_000), ended])
+  const { udp } = setup
+  const ready = () => (udp ? answersDatagram(port, udp.sink) : answers(port))
+  await Promise.race([until(name, ready, 60_000), ended])
   ended.catch(() => {})
   return {
     name,
     port,
+    ports,
     pid: child.pid,
     cpuMs: () => cpuMs(child.pid),
     residentKiB: () => residentKiB(child.pid),
@@ -122,19 +146,44 @@ ${backends.map((backend, i) => `  server s${i} ${backend}`).join('\n')}
     return ['haproxy', ['-db', '-q', '-f', file('haproxy.cfg', config)], 'SIGTERM']
   },
 
-  nginx: ({ name, backends, ports, threads }) => {
-    const [settings] = VARIANTS[name] ?? ['']
-    const config = `${nginxHead('stream', threads)}
+  nginx: ({ name, backends, ports, threads, udp }) => {
+    const settings = udp ? nginxDatagrams(udp) : VARIANTS[name]?.[0]
+    const bind = (port) => `listen 127.0.0.1:${port}${udp ? ' udp' : ''};`
+    // A session takes two of these, though only one descriptor.
+    const config = `${nginxHead('stream', threads, udp ? 32_768 : undefined)}
       stream {
         upstream origin { ${backends.map((backend) => `server ${backend};`).join('\n')} }
-        ${ports.map((port) => `server { listen 127.0.0.1:${port}; proxy_pass origin; ${settings} }`).join('\n')}
+        ${ports.map((port) => `server { ${bind(port)} proxy_pass origin; ${settings ?? ''} }`).join('\n')}
       }`
     return ['nginx', ['-p', folder, '-c', file('stream.conf', config)], 'SIGTERM']
   },
+
+  relay: ({ backends, ports }) => [compiled(RELAY), [`127.0.0.1:${ports[0]}`, backends[0]], 'SIGKILL'],
+}
+
+/** Of a server: more than any load here has, and no more than half of the descriptors. */
+const MOST_SESSIONS = 10_000
+
+function nginxDatagrams({ idle, requests, responses }) {
+  // Without answers to come, a session is over with its last datagram.
+  const forgets = requests === 1 && !responses
+  return `proxy_timeout ${idle};
+    ${requests ? `proxy_requests ${requests};` : ''}
+    ${responses || forgets ? `proxy_responses ${responses ?? 0};` : ''}`
+}
+
+/** The same as a section of a server of fairlead. */
+export function datagramServer({ idle, requests = 0, responses = 0, maxSessions = MOST_SESSIONS }) {
+  return {
+    protocol: 'udp',
+    client_idle_timeout: idle,
+    backend_idle_timeout: idle,
+    udp: { max_requests: requests, max_responses: responses, max_sessions: maxSessions },
+  }
 }
 
 /** fairlead with the plane called `name`. */
-function planes({ name, backends, ports, rules, threads, config, server, others, probe }) {
+function planes({ name, backends, ports, rules, threads, config, server, others, probe, udp }) {
   const one = (port) => ({
     bind: `127.0.0.1:${port}`,
     balance: 'roundrobin',
@@ -142,6 +191,7 @@ function planes({ name, backends, ports, rules, threads, config, server, others,
     ...(rules && {
       access: { default: 'deny', rules: networks(rules).map((network) => `allow ${network}`) },
     }),
+    ...(udp && datagramServer(udp)),
     ...server,
   })
   const servers = Object.fromEntries(ports.map((port) => [`bench${port}`, one(port)]))
@@ -166,30 +216,18 @@ function networks(rules) {
   return [...rules, '127.0.0.0/8']
 }
 
-function nginxHead(name, workers = 1) {
+function nginxHead(name, workers = 1, connections = 19_900) {
   const module = '/usr/lib/nginx/modules/ngx_stream_module.so'
   return `
     ${existsSync(module) ? `load_module ${module};` : ''}
     ${process.getuid() === 0 ? 'user root;' : ''}
     daemon off; worker_processes ${workers}; worker_rlimit_nofile 20000;
     pid ${folder}/${name}${files}.pid; error_log stderr crit;
-    events { worker_connections 19900; }`
+    events { worker_connections ${connections}; }`
 }
 
 function file(name, text) {
   const path = `${folder}/${files++}-${name}`
   writeFileSync(path, text)
   return path
-}
-
-/** Resolves with true when an HTTP request for `/` is answered there. */
-function answers(port) {
-  return new Promise((resolve, reject) => {
-    const request = get({ host: '127.0.0.1', port, agent: false, timeout: 2_000 }, (response) => {
-      response.resume()
-      resolve(response.statusCode === 200)
-    })
-    request.on('error', reject)
-    request.on('timeout', () => request.destroy(new Error('no answer')))
-  })
 }

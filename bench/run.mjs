@@ -15,9 +15,15 @@ import { backends, rules, servers } from './scale.mjs'
 import * as stalls from './stalls.mjs'
 import * as threads from './threads.mjs'
 import * as throughput from './throughput.mjs'
+import * as udp from './udp.mjs'
+import * as udpdns from './udpdns.mjs'
+import * as udpmemory from './udpmemory.mjs'
 import { WORKLOADS } from './workloads.mjs'
 
-const GROUPS = [throughput, latency, memory, threads, decision, backends, rules, servers, stalls]
+const CONNECTIONS = [throughput, latency, memory, threads, decision, backends, rules, servers, stalls]
+const DATAGRAMS = [udp, udpmemory, udpdns]
+/** In the order in which they run. */
+const GROUPS = [...CONNECTIONS, ...DATAGRAMS]
 const NEEDED = { haproxy: '-v', nginx: '-v', wrk: '-v', taskset: '-V', cc: '--version' }
 const page = new URL('../docs/performance.md', import.meta.url)
 
@@ -35,7 +41,7 @@ const USAGE = `npm run bench -- [options]
   --write             puts the tables into docs/performance.md; with all targets and workloads only
   --help
 
-Everything takes 55 to 70 minutes, throughput alone 15 to 23. Whether a change brought something (1 minute):
+Everything takes 75 to 90 minutes, throughput alone 15 to 23. Whether a change brought something (1 minute):
 
   npm run bench -- --only throughput --targets native,haproxy,nginx --workloads close --rounds 5 --perf record
 

@@ -132,6 +132,18 @@ export async function insideOf(api, names) {
   return (await Promise.all(each)).flat()
 }
 
+/** What a server has counted so far of all its backends, those that are gone again apart. */
+export async function totalsOf(api, name) {
+  const { backends } = await ask(api, `/servers/${name}/stats`)
+  const sum = (key) => backends.reduce((total, { stats }) => total + stats[key], 0)
+  return { sessions: sum('total_connections'), requests: sum('requests'), responses: sum('responses') }
+}
+
+/** How many of a server's flows have ended, by reason. */
+export async function endingsOf(api, name) {
+  return (await ask(api, `/servers/${name}/stats`)).endings
+}
+
 /** Ends fairlead as an operator does: a line when it does not end well. */
 export async function endFairlead({ child, ended }) {
   child.kill('SIGTERM')

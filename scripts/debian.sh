@@ -11,7 +11,7 @@ case "${1-}" in
     packages="$packages redis-server postgresql mariadb-server-core"  # checks.sh
     packages="$packages slapd opensmtpd nginx"
     ;;
-  bench) packages='haproxy nginx-light libnginx-mod-stream wrk gcc libc6-dev' ;;
+  bench) packages='haproxy nginx-light libnginx-mod-stream wrk knot dnsperf gcc libc6-dev' ;;
   native) packages='gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools' ;;  # native/prebuild.mjs
   *) echo "usage: $0 test|bench|native" >&2; exit 2 ;;
 esac

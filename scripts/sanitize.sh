@@ -3,6 +3,7 @@
 #
 #   sh scripts/sanitize.sh           all of it, 5 to 10 minutes
 #   sh scripts/sanitize.sh desk      relay threads without Node: data races, memory, undefined behaviour, leaks
+#   sh scripts/sanitize.sh udp       the same of datagrams
 #   sh scripts/sanitize.sh tests     the addon within Node: the tests of the plane and of flows
 #   sh scripts/sanitize.sh soak      the addon within Node: npm run soak, smaller
 cd "$(dirname "$0")/.." || exit 1
@@ -39,10 +40,7 @@ with_desk() {
 	PORT=$((PORT + 4))
 	"$out/$desk" $moods "$a=$b" "$c=unix:$out/b1" "unix:$out/f1=$d" "unix:$out/f2=unix:$out/b2" >"$out/log" 2>&1 &
 	pid=$!
-	until grep -q ready "$out/log"; do
-		kill -0 $pid 2>/dev/null || break
-		sleep 0.1
-	done
+	until_said ready "$out/log" $pid
 	"$out/streams" --to "$a" --to "$c" --to "unix:$out/f1" --to "unix:$out/f2" --backend "$b" --backend "$d" \
 		--backend "unix:$out/b1" --backend "unix:$out/b2" "$@" >"$out/streams.log" 2>/dev/null
 	streams=$?
@@ -53,10 +51,84 @@ with_desk() {
 	verdict "$name" $((streams + desk_status)) "$out/log" 2
 }
 
-run_desk() {
-	$CC $FLAGS -O2 -o "$out/streams" native/soak/streams.c || exit 1
+build_desks() {
+	[ -x "$out/desk.threads" ] && return
 	$CC $FLAGS $MEMORY -o "$out/desk.memory" native/soak/desk.c $sources || exit 1
 	$CC $FLAGS $THREADS -o "$out/desk.threads" native/soak/desk.c $sources || exit 1
+}
+
+# until_said WORDS FILE PROCESS
+until_said() {
+	until grep -q "$1" "$2"; do
+		kill -0 "$3" 2>/dev/null || break
+		sleep 0.1
+	done
+}
+
+# echoes ADDRESSES: answers to datagrams at all of them, by $echo.
+echoes() {
+	: >"$out/echo.log"
+	"$out/echo" --times 2 "$@" >"$out/echo.log" 2>&1 &
+	echo=$!
+	until_said listening "$out/echo.log" $echo
+}
+
+# asked OPTIONS OF DATAGRAMS: an answer that is wrong, or none that is right, fails; some are lost.
+asked() {
+	"$out/datagrams" --seconds "$seconds" --timeout-ms 50 "$@" >"$out/asked.log" 2>&1 &&
+		! grep -q '"answered":0[,}]' "$out/asked.log" || datagrams=1
+	cat "$out/asked.log" >>"$out/datagrams.log"
+}
+
+# flooded OPTIONS OF DATAGRAMS: answers do not matter.
+flooded() {
+	"$out/datagrams" --seconds "$seconds" --flood "$@" >>"$out/datagrams.log" 2>&1 || datagrams=1
+}
+
+# with_datagrams NAME DESK "ITS OPTIONS": fronts of every kind at once, whose backend goes and comes back once; the last
+# one fires and forgets.
+with_datagrams() {
+	a=$PORT seconds=${SECONDS_EACH:-1} datagrams=0
+	PORT=$((PORT + 10))
+	at() { echo "127.0.0.1:$((a + $1))"; }
+	: >"$out/log" >"$out/datagrams.log"
+	echoes "$(at 5)"
+	"$out/$2" $3 "udp,glimpses=3:$(at 0)=$(at 5)" "udp,by-ip,guarded,responses=40:$(at 1)=$(at 5)" \
+		"udp,sessions=50,requests=7:$(at 2)=$(at 5)" "udp,deaf,idle=20:0.0.0.0:$((a + 3))=$(at 5)" \
+		"udp,requests=1:$(at 4)=$(at 6)" >"$out/log" 2>&1 &
+	pid=$!
+	until_said ready "$out/log" $pid
+	all="--to $(at 0) --to $(at 1) --to $(at 2) --to $(at 3)"
+	asked $all --sessions 4096 --window 256
+	kill -KILL $echo
+	wait $echo 2>/dev/null
+	flooded $all --sessions 4096 --rate 5000 --port $((a + 9))
+	echoes "$(at 5)"
+	asked $all --sessions 4096 --window 64 --port $((a + 9))
+	flooded $all --sessions 1000000 --rate 20000
+	asked --to "$(at 4)" --sink "$(at 6)" --sessions 500 --window 64
+	kill -TERM $pid
+	wait $pid
+	desk_status=$?
+	kill -KILL $echo
+	wait $echo 2>/dev/null
+	cat "$out/datagrams.log" >>"$out/log"
+	verdict "$1" $((datagrams + desk_status)) "$out/log" 6
+}
+
+run_udp() {
+	build_desks
+	$CC $FLAGS -O2 -o "$out/datagrams" bench/datagrams.c || exit 1
+	$CC $FLAGS -O2 -o "$out/echo" bench/echo.c || exit 1
+	for kind in threads memory; do
+		with_datagrams "$kind: datagrams, a moody desk" desk.$kind --moody
+		with_datagrams "$kind: datagrams that are dropped, four threads" desk.$kind '--moody --drops --threads 4'
+	done
+}
+
+run_desk() {
+	build_desks
+	$CC $FLAGS -O2 -o "$out/streams" native/soak/streams.c || exit 1
 	for kind in threads memory; do
 		with_desk "$kind: short flows, a moody desk" desk.$kind --moody --flows 50000 --short
 		with_desk "$kind: flows that are dropped" desk.$kind '--moody --drops' --flows 20000 --short --lenient
@@ -102,11 +174,11 @@ run_soak() {
 	in_node 'addon: streams' node bench/soak.mjs streams --plane native --gigabytes 2
 }
 
-for part in ${*:-desk tests soak}; do
+for part in ${*:-desk udp tests soak}; do
 	case $part in
-	desk | tests | soak) "run_$part" ;;
+	desk | udp | tests | soak) "run_$part" ;;
 	*)
-		sed -n '4,7s/^#  *//p' "$0"
+		sed -n '4,8s/^#  *//p' "$0"
 		exit 2
 		;;
 	esac

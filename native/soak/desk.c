@@ -1,6 +1,11 @@
 /* The threads of the native plane without Node: a desk that knows one backend for each listener.
  *
  *      desk [--threads N] [--moody] [--drops] 127.0.0.1:4000=127.0.0.1:5000 unix:/front=unix:/back ...
+ *      desk ... udp:127.0.0.1:4000=127.0.0.1:5000 udp,sessions=99,responses=3:127.0.0.1:4001=127.0.0.1:5001 ...
+ *
+ * Fronts of datagrams say after `udp` what else is asked of them: by-ip, guarded, deaf (nobody is told that a backend
+ * is unreachable), requests=N, responses=N, sessions=N of each thread, glimpses=N and idle=MS. A guarded one lets
+ * 127.16.0.0/16 in, but for each second 256 addresses.
  *
  * A moody desk lets some flows wait for their first bytes, answers others later, and tries a dead address first; with
  * --drops it ends the flows of a row now and then. SIGTERM drains, stops and tells what was counted; the status is 1
@@ -29,6 +34,10 @@ enum {
 	LATER_MS = 5,
 	REASONS = 64,
 	HEADER = 16,
+	SESSIONS = 16384, /* of a thread, where nothing else is asked */
+	IDLE_MS = 500,
+	RECEIVE_BUFFER = 4 << 20,
+	TURNS = 258, /* of a guarded front */
 };
 
 struct front {
@@ -54,6 +63,7 @@ static int front_count;
 static struct later later[LATER];
 static int later_first, later_count;
 static uint64_t arrived, refused, ended, heads, dials, dial_failures, slots_back, troubles, rouses, chances = 1;
+static uint64_t lost, glimpses, requests, responses, wrong;
 static uint64_t by_reason[REASONS];
 
 static void wake(void *context)
@@ -161,12 +171,24 @@ static void refuse(int thread, const struct who *who)
 	told->reason = 0;
 }
 
+static void hear_ended(const struct said_ended *end)
+{
+	const struct datagram_spec *spec = &fronts[end->who.listening].listening->spec.datagrams;
+
+	ended++;
+	slots_back += end->row != NO_ROW;
+	by_reason[end->reason % REASONS]++;
+	requests += end->requests;
+	responses += end->responses;
+	wrong += (spec->on && end->requests < 1) || (spec->max_requests && end->requests > spec->max_requests) ||
+		 (spec->max_responses && end->responses > spec->max_responses);
+}
+
 static void hear_record(int thread, const struct record *record)
 {
 	const struct who *who = (const struct who *)record->payload;
 	const struct said_done *done = (const struct said_done *)record->payload;
 	const struct said_trouble *trouble = (const struct said_trouble *)record->payload;
-	const struct said_ended *end = (const struct said_ended *)record->payload;
 
 	switch (record->kind) {
 	case SAYS_ARRIVED:
@@ -179,15 +201,17 @@ static void hear_record(int thread, const struct record *record)
 	case SAYS_DIAL_FAILED:
 		dial_failures++;
 		slots_back++;
+		lost += ((const struct said_dial_failed *)who)->lost;
 		if (((const struct said_dial_failed *)who)->error == ECONNREFUSED)
 			tell_dial(thread, who, 0);
 		else
 			refuse(thread, who);
 		break;
 	case SAYS_ENDED:
-		ended++;
-		slots_back += end->row != NO_ROW;
-		by_reason[end->reason % REASONS]++;
+		hear_ended((const struct said_ended *)record->payload);
+		break;
+	case SAYS_GLIMPSED:
+		glimpses++;
 		break;
 	case SAYS_DRAINED:
 		fronts[done->listening].threads_drained++;
@@ -257,13 +281,68 @@ static void drop_some(void)
 		}
 }
 
+static struct access *guards(void)
+{
+	struct access *access = calloc(1, sizeof(*access));
+	uint32_t *words = malloc(TURNS * sizeof(*words));
+
+	if (!access || !words)
+		give_up("memory");
+	words[0] = 0;
+	for (int i = 1; i < TURNS; i++)
+		words[i] = 0x7f100000 + 256 * (i - 1);
+	access->ipv4 = (struct turns){ .count = TURNS, .words = words };
+	return access;
+}
+
+/* What is asked of a front after `udp`: up to its address, which is returned. */
+static char *ask_of(char *text, struct spec *spec, struct open_options *options)
+{
+	struct datagram_spec *datagrams = &spec->datagrams;
+	char *colon = strchr(text, ':'), *option;
+
+	options->datagrams = 1;
+	options->receive_buffer = RECEIVE_BUFFER;
+	*datagrams = (struct datagram_spec){ .on = 1, .max_sessions = SESSIONS, .tell_unreachable = 1 };
+	spec->client_idle_ms = IDLE_MS;
+	spec->backend_idle_ms = 2 * IDLE_MS;
+	if (!colon)
+		give_up(text);
+	*colon = 0;
+	strsep(&text, ",");
+	while ((option = strsep(&text, ","))) {
+		const char *value = strchr(option, '=');
+		uint32_t number = value ? atoi(value + 1) : 1;
+
+		if (strcmp(option, "by-ip") == 0)
+			datagrams->by_ip = options->by_address = 1;
+		else if (strcmp(option, "guarded") == 0)
+			spec->access = guards();
+		else if (strcmp(option, "deaf") == 0)
+			datagrams->tell_unreachable = 0;
+		else if (strncmp(option, "requests=", 9) == 0)
+			datagrams->max_requests = number;
+		else if (strncmp(option, "responses=", 10) == 0)
+			datagrams->max_responses = number;
+		else if (strncmp(option, "sessions=", 9) == 0)
+			datagrams->max_sessions = number;
+		else if (strncmp(option, "glimpses=", 9) == 0)
+			datagrams->glimpses = number;
+		else if (strncmp(option, "idle=", 5) == 0)
+			spec->client_idle_ms = spec->backend_idle_ms = number;
+		else
+			give_up(option);
+	}
+	return colon + 1;
+}
+
 static void open_front(const char *text)
 {
 	struct spec spec = { .half_close_ms = 60000, .undecided_ms = 60000, .keep_alive_s = 1, .report = 1,
 			     .measure = 1 };
 	struct open_options options = { .backlog = 4096 };
 	struct front *front = &fronts[front_count++];
-	char *copy = strdup(text), *middle = strchr(copy, '=');
+	char *copy = strdup(text), *middle = strrchr(copy, '=');
 	struct address address;
 	struct place place;
 	int fds[LISTENING_THREADS], count, error;
@@ -272,8 +351,8 @@ static void open_front(const char *text)
 	if (!middle || front_count == LISTENINGS)
 		give_up("expected FRONT=BACKEND");
 	*middle = 0;
-	place = place_of(copy);
 	front->backend = place_of(middle + 1);
+	place = place_of(strncmp(copy, "udp", 3) == 0 ? ask_of(copy, &spec, &options) : copy);
 	free(copy);
 	address.length = place.length;
 	memcpy(&address.un, &place.un, sizeof(place.un));
@@ -336,6 +415,37 @@ static void tell_number(const char *name, uint64_t number)
 	printf("\"%s\":%llu,", name, (unsigned long long)number);
 }
 
+static struct drops all_drops(void)
+{
+	struct drops sum = { 0 };
+
+	for (int front = 0; front < front_count; front++)
+		for (int i = 0; i < threads; i++) {
+			const struct drops *drops = &fronts[front].listening->shares[i].drops;
+
+			sum.access += drops->access;
+			sum.undecided += drops->undecided;
+			sum.draining += drops->draining;
+			sum.send += drops->send;
+		}
+	return sum;
+}
+
+static void report_datagrams(void)
+{
+	struct drops drops = all_drops();
+
+	tell_number("lost", lost);
+	tell_number("glimpses", glimpses);
+	tell_number("requests", requests);
+	tell_number("responses", responses);
+	tell_number("deniedDatagrams", drops.access);
+	tell_number("undecidedDatagrams", drops.undecided);
+	tell_number("drainingDatagrams", drops.draining);
+	tell_number("unsentDatagrams", drops.send);
+	tell_number("wrongEnds", wrong);
+}
+
 static void report(void)
 {
 	double rx = 0, tx = 0, connects = 0;
@@ -364,6 +474,7 @@ static void report(void)
 	tell_number("tx", tx);
 	tell_number("rouses", rouses);
 	tell_number("troubles", troubles);
+	report_datagrams();
 	printf("\"reasons\":{");
 	for (int i = 0, told = 0; i < REASONS; i++)
 		if (by_reason[i])
@@ -440,5 +551,5 @@ int main(int count, char **arguments)
 		plane_forget(plane, fronts[front].listening);
 	plane_stop(plane);
 	free(memory);
-	return arrived != ended + refused || dials != slots_back;
+	return arrived != ended + refused || dials != slots_back || wrong > 0;
 }

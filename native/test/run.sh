@@ -18,7 +18,7 @@ THREADS='-O1 -fsanitize=thread'
 PLAIN='-O2'
 # What a thread calls while it is fuzzed is fuzz_world.c's.
 WORLD='-Wl,--wrap=socket,--wrap=bind,--wrap=connect,--wrap=epoll_wait,--wrap=clock_gettime'
-WORLD=$WORLD,--wrap=malloc,--wrap=calloc,--wrap=realloc
+WORLD=$WORLD,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=syscall,--wrap=datagrams_shoot
 
 if ! command -v "${CC%% *}" >/dev/null; then
 	echo "1..0 # no C compiler (CC is $CC)"
@@ -129,6 +129,10 @@ wait
 build ring_test.memory "$MEMORY" ring_test.c ../src/ring.c &
 build wheel_test.memory "$MEMORY" wheel_test.c ../src/wheel.c &
 build pipes_test.memory "$MEMORY -Wl,--wrap=malloc,--wrap=pipe2,--wrap=fcntl" pipes_test.c ../src/pipes.c &
+build slab_test.memory "$MEMORY -Wl,--wrap=calloc" slab_test.c ../src/slab.c &
+build access_test.memory "$MEMORY" access_test.c ../src/access.c &
+build sessions_test.memory "$MEMORY -Wl,--wrap=calloc" sessions_test.c ../src/sessions.c ../src/slab.c &
+build steer_test.memory "$MEMORY" steer_test.c ../src/steer.c ../src/open.c ../src/address.c &
 build ring_threads.thread "$THREADS" ring_threads.c ../src/ring.c &
 build ring_threads.plain "$PLAIN" ring_threads.c ../src/ring.c &
 fuzz_build touch '' &
@@ -140,6 +144,10 @@ echo 'TAP version 14'
 run ring_test memory
 run wheel_test memory
 run pipes_test memory
+run slab_test memory
+run access_test memory
+run sessions_test memory
+run steer_test memory
 run ring_threads thread
 run ring_threads plain
 fuzzed touch

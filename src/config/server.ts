@@ -154,8 +154,10 @@ const udp = z.strictObject({
     ),
   receive_buffer: count()
     .refine((value) => value <= MOST_BUFFER, { error: `a whole number, 0 to ${MOST_BUFFER}` })
-    .default(0)
-    .describe('Bytes of datagrams that may wait to be read (SO_RCVBUF); 0 is the default of the system.'),
+    .default(4 * 1024 * 1024)
+    .describe(
+      'Bytes of datagrams that may wait to be read (SO_RCVBUF), as far as the system allows; 0 is its own default.',
+    ),
 })
 
 /** The keys of udp sessions that gobetween has; fairlead's own are shown only when written. */

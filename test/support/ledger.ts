@@ -8,6 +8,21 @@ import { until } from './until.ts'
 
 export type Script = Partial<Desk>
 
+const COLUMNS = ['rx', 'tx', 'connects', 'requests', 'responses'] as const
+type Sums = Readonly<Record<(typeof COLUMNS)[number], number>>
+const NO_SUMS: Sums = { rx: 0, tx: 0, connects: 0, requests: 0, responses: 0 }
+
+function added(sums: Sums, more: Partial<Sums>): Sums {
+  const sum = (column: keyof Sums) => sums[column] + (more[column] ?? 0)
+  return {
+    rx: sum('rx'),
+    tx: sum('tx'),
+    connects: sum('connects'),
+    requests: sum('requests'),
+    responses: sum('responses'),
+  }
+}
+
 /** Says what its script says, and holds the plane to the contract. */
 export class LedgerDesk implements Desk {
   readonly ends: FlowEnd[] = []
@@ -18,6 +33,7 @@ export class LedgerDesk implements Desk {
   readonly #seen = new Set<number>()
   readonly #open = new Set<number>()
   readonly #owed = new Map<number, number>()
+  readonly #lost: { readonly flow: number; readonly backend: number }[] = []
   #busy = false
 
   constructor(script: Script) {
@@ -43,6 +59,7 @@ export class LedgerDesk implements Desk {
 
   dialFailed(client: Arrival, failure: DialFailure): Answer {
     this.failures.push(failure)
+    if (failure.lost) this.#lost.push({ flow: client.flow, backend: failure.backend })
     this.#pay(client.flow, failure.backend, 'dialFailed')
     const answer = this.#asked<Answer>(
       () => this.#script.dialFailed?.(client, failure) ?? { refuse: 'dial-failed' },
@@ -86,19 +103,35 @@ export class LedgerDesk implements Desk {
 
   /** Rows of `listening` that say something else than the flows that ended did. */
   miscounted(listening: Listening): string[] {
-    const rows = new Map<number, { rx: number; tx: number; connects: number }>()
-    for (const { backend, rx, tx, connectMs } of this.ends) {
-      if (connectMs < 0) continue
-      const sum = rows.get(backend) ?? { rx: 0, tx: 0, connects: 0 }
-      rows.set(backend, { rx: sum.rx + rx, tx: sum.tx + tx, connects: sum.connects + 1 })
+    const rows = new Map<number, Sums>()
+    const sumsOf = (row: number) => rows.get(row) ?? NO_SUMS
+    const moved = new Set<number>()
+    for (const { backend } of this.#lost) rows.set(backend, added(sumsOf(backend), { connects: 1 }))
+    const lost = new Set(this.#lost.map(({ flow }) => flow))
+    for (const end of this.ends) {
+      if (end.connectMs < 0 || end.backend < 0) continue
+      rows.set(end.backend, added(sumsOf(end.backend), { ...end, connects: 1 }))
+      if (lost.has(end.client.flow)) moved.add(end.backend)
     }
-    return [...rows].flatMap(([row, sums]) =>
-      (['rx', 'tx', 'connects'] as const)
+    for (const { backend } of this.#lost) moved.add(backend)
+    // What a session did before it moved stays in the row where it was, so that of such rows only dials compare.
+    const wrong = [...rows].flatMap(([row, sums]) =>
+      COLUMNS.filter((column) => column === 'connects' || !moved.has(row))
         .filter((column) => listening[column](row) !== sums[column])
         .map(
           (column) => `${column} of row ${row} is ${listening[column](row)}, its flows had ${sums[column]}`,
         ),
     )
+    return [...wrong, ...(moved.size > 0 ? this.#unanswered(listening, [...rows.keys()]) : [])]
+  }
+
+  /** What backends said, which no move repeats: over all rows it is what the flows had. */
+  #unanswered(listening: Listening, rows: readonly number[]): string[] {
+    return (['rx', 'responses'] as const).flatMap((column) => {
+      const counted = rows.reduce((sum, row) => sum + listening[column](row), 0)
+      const had = this.ends.reduce((sum, end) => sum + end[column], 0)
+      return counted === had ? [] : [`${column} of all rows is ${counted}, all flows had ${had}`]
+    })
   }
 
   #pay(flow: number, backend: number, how: string): void {

@@ -7,7 +7,7 @@ import { addressText, isUnix } from '../../core/address.ts'
 import type { Address } from '../../core/address.ts'
 import { canonicalIp } from '../../core/ip.ts'
 import { openBind } from '../bind.ts'
-import { bindNow, socketFor } from './udp.ts'
+import { bindNow, SHARED, socketFor } from './udp.ts'
 
 /** A port that the system gives for one address may be taken at another. */
 const TRIES = 16
@@ -54,7 +54,7 @@ function openAll(hosts: readonly string[], { port, wildcard, receiveBuffer }: As
   const sockets: Socket[] = []
   let missing: NodeJS.ErrnoException | undefined
   for (const host of hosts) {
-    const socket = socketFor(host, receiveBuffer)
+    const socket = socketFor(host, { ...SHARED, ...(receiveBuffer > 0 && { recvBufferSize: receiveBuffer }) })
     const wrong = bindNow(socket, { address: host, port: sockets[0]?.address().port ?? port })
     if (!wrong) {
       sockets.push(socket)

@@ -2,7 +2,7 @@
 
 import type { Socket } from 'node:dgram'
 import type { HostPort } from '../../core/address.ts'
-import { bindNow, dialCode, MOST_UNSENT, originFor, socketFor } from './udp.ts'
+import { bindNow, dialCode, MOST_UNSENT, originFor, SHARED, socketFor } from './udp.ts'
 
 /** Answers come all the same: the less room for them, the fewer have to be read. The system makes it its least. */
 const LEAST_BUFFER = 1
@@ -24,7 +24,7 @@ export class Shots {
     if (port < 1 || port > 65535) return 'EINVAL'
     const family = familyOf(host)
     if (this.#sockets[family]) return undefined
-    const socket = socketFor(host, LEAST_BUFFER)
+    const socket = socketFor(host, { ...SHARED, recvBufferSize: LEAST_BUFFER })
     const wrong = bindNow(socket, originFor(host, this.#source))
     if (wrong) {
       socket.close()

@@ -9,6 +9,12 @@ export const MOST_UNSENT = 256
 
 type Found = (error: null, address: string, family: number) => void
 
+/** Bytes; unset is the system's own. */
+export interface Buffers {
+  readonly recvBufferSize?: number
+  readonly sendBufferSize?: number
+}
+
 /** Stands in for `dns.lookup`, which would give a numeric address back in a later turn of the loop. */
 function numeric(host: string, options: unknown, found?: Found): void {
   const done = found ?? (options as Found)
@@ -16,11 +22,16 @@ function numeric(host: string, options: unknown, found?: Found): void {
 }
 
 /** A socket for the family of `host`, an IP address; it has no descriptor before it is bound. */
-export function socketFor(host: string, recvBufferSize = 0): Socket {
+export function socketFor(host: string, buffers: Buffers = {}): Socket {
   const type = isIPv6(host) ? 'udp6' : 'udp4'
-  const ipv6Only = type === 'udp6'
-  return createSocket({ type, ipv6Only, lookup: numeric, ...(recvBufferSize > 0 && { recvBufferSize }) })
+  return createSocket({ type, ipv6Only: type === 'udp6', lookup: numeric, ...buffers })
 }
+
+/**
+ * Of a socket that sends to many: datagrams for hosts that do not answer wait in it for seconds, and leave no room for
+ * those of others. The system gives as much of it as it allows.
+ */
+export const SHARED: Buffers = { sendBufferSize: 4 * 1024 * 1024 }
 
 /** Binds a socket of `socketFor`, now: undefined, or what was wrong. */
 export function bindNow(socket: Socket, where: BindOptions): NodeJS.ErrnoException | undefined {
