@@ -351,7 +351,7 @@ export class Server {
       undecidedMs: UNDECIDED_MS,
       keepAliveMs: tcp.keep_alive,
       report: this.#chooser.kind.report || this.outliers !== undefined,
-      measure: this.#context.accessLog !== undefined,
+      measure: this.#context.accessLog !== undefined && !this.#datagrams,
       sockets: this.#sockets,
       ...(this.#datagrams && { datagrams: this.#datagrams }),
     }
