@@ -167,7 +167,7 @@ in_node() {
 
 run_tests() {
 	build_addon
-	for file in ${TESTS:-test/contract/plane.test.ts test/flow/*.test.ts}; do
+	for file in ${TESTS:-test/contract/plane.test.ts test/contract/session.test.ts test/flow/*.test.ts}; do
 		in_node "addon: $file" npx tap --timeout=400 --reporter=tap "$file"
 	done
 }

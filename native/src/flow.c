@@ -266,7 +266,7 @@ void flow_dial_failed(struct thread *thread, struct flow *flow, int error)
 	flow->error = error;
 	flow->dial_ms = ms_between(flow->dialled_at, thread->now);
 	flow->lost = flow->connect_ms >= 0;
-	flow->connect_ms = -1;
+	flow->connect_ms = flow->first_byte_ms = -1; /* The next one may be quicker. */
 	flow->asked_at = thread->now;
 	flow->doom = 0; /* It was for holding the row. */
 	flow->unsaid &= ~(1 << SAYS_CONNECTED | 1 << SAYS_FIRST_BYTE); /* of a backend it does not hold any more */

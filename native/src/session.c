@@ -398,7 +398,7 @@ static void dial(struct thread *thread, struct flow *flow, const struct told_dia
 /* The first datagram is all there is to be shown. */
 static void wait(struct thread *thread, struct flow *flow, const struct told_wait *told)
 {
-	(void)told;
+	of(flow)->shown = told->at_most;
 	if (of(flow)->headed || !of(flow)->waiting) {
 		flow_end(thread, flow, REASON_BAD_HEADER, 0);
 		return;
@@ -411,7 +411,7 @@ static struct head head(struct flow *flow)
 {
 	const struct waiting *first = of(flow)->waiting;
 
-	return first ? (struct head){ first->bytes, first->length, 0 } : (struct head){ 0 };
+	return first ? (struct head){ first->bytes, least(first->length, of(flow)->shown), 0 } : (struct head){ 0 };
 }
 
 /* --- from the backend --------------------------------------------------------------------------------------- */

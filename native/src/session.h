@@ -25,6 +25,7 @@ struct session {
 	uint32_t hash;
 	int fd; /* towards the backend; -1 when there is none */
 	uint32_t waiting_bytes;
+	uint32_t shown; /* TypeScript wants no more of the first datagram */
 	uint8_t waiting_count;
 	uint8_t keyed;    /* in the table: the client's next datagram is its */
 	uint8_t spent;    /* it takes no more datagrams of the client */

@@ -139,7 +139,7 @@ export interface Dial {
 
 /**
  * Read first: `headed` is called with `atLeast` to `atMost` bytes, or with fewer when the client has ended. `atMost`
- * is 64 KiB at most. Of a session it is called with the first datagram, at once and once.
+ * is 64 KiB at most. Of a session it is called with the beginning of the first datagram, at once and once.
  */
 export interface Wait {
   readonly wait: { readonly atLeast: number; readonly atMost: number; readonly ms: number }
@@ -147,7 +147,7 @@ export interface Wait {
 
 /**
  * Keep the flow, unread, until `Listening.answer`, whatever its client does meanwhile; the desk bounds the
- * time. Only `stop` ends such a flow sooner.
+ * time. Only `stop` ends such a flow sooner, and a session may be evicted.
  */
 export interface Later {
   readonly later: true

@@ -24,6 +24,7 @@ export class Times {
 
   dialled(now: number): void {
     this.#dialledAt = this.#answeredAt = now
+    this.#firstByteMs = -1
   }
 
   connected(now: number): void {
