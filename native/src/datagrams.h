@@ -8,7 +8,16 @@
 
 #include "session.h"
 
+#include <netinet/udp.h>
 #include <sys/socket.h>
+
+/* Headers of a C library may be older than the kernel. */
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 enum {
 	DATAGRAMS = 64,             /* in a batch */

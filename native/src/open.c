@@ -1,5 +1,6 @@
 #include "open.h"
 
+#include "datagrams.h"
 #include "option.h"
 #include "steer.h"
 
@@ -7,7 +8,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <netinet/udp.h>
 #include <unistd.h>
 
 /* What has to be said before bind. */
