@@ -65,6 +65,7 @@ t.test('dns-resolvers', async (t) => {
   })
 
   t.test('TCP is there too', async (t) => {
+    silent.clear() // Its own checks may not have noticed.
     const socket = connect(fairlead.port('dns-tcp'), '127.0.0.1')
     t.teardown(() => socket.destroy())
     socket.write(streamEncode({ type: 'query', id: 7, questions: [{ type: 'A', name: 'www.example.com' }] }))
