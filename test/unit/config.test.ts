@@ -178,7 +178,7 @@ t.test('of the keys of udp that gobetween has not, those are shown that were wri
   const { server } = readServer('dns', { ...web, protocol: 'udp', udp }, {})
   const shown = { max_requests: 1, max_responses: 0, transparent: false, session_key: 'ip' }
   t.same(serverObject(server).udp, shown)
-  t.match(server.settings.udp, { ...shown, max_sessions: 65_536, receive_buffer: 0 })
+  t.match(server.settings.udp, { ...shown, max_sessions: 65_536, receive_buffer: 4 << 20 })
   t.equal(serverObject(readServer('web', web, {}).server).udp, null)
 })
 
