@@ -193,7 +193,9 @@ onEveryPlane((t, _running, plane) => {
         t.equal(refusals.descriptors! + servedInAll, 150 * round, 'every other one is counted')
         t.equal(backends[0]!.stats.refused_connections, 0, 'the backend is not blamed')
         for (const each of served) await each.leave()
-        await until(async () => (await stats()).active_connections === 0, 'all to be gone')
+        // While the last descriptors are given back, the API may have none for us.
+        const gone = async () => (await stats().catch(() => undefined))?.active_connections === 0
+        await until(gone, 'all to be gone')
         t.equal(await met(t, port), 'alive', 'it serves on')
       }
       const said = fairlead.output
