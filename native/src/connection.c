@@ -2,6 +2,7 @@
 
 #include "backend.h"
 #include "option.h"
+#include "plane.h"
 #include "relay.h"
 #include "thread.h"
 
@@ -247,6 +248,11 @@ static void start_dial(struct thread *thread, struct connection *connection, con
 	int fd = backend_open(&connection->flow, address, SOCK_STREAM);
 	int error, at_once;
 
+	/* The last ones are for whoever asks the API why clients are refused. */
+	if (fd >= thread->plane->ceiling) {
+		close(fd);
+		fd = -EMFILE;
+	}
 	if (fd < 0) {
 		dial_failed(thread, connection, -fd);
 		return;
