@@ -18,6 +18,7 @@ enum {
 	ADDRESSES = 256,
 	PORTS = 20,
 	IPV6_ADDRESSES = 64,
+	BIND_TRIES = 5000, /* a millisecond apart */
 };
 
 /* As the kernel has it; glibc and the kernel do not agree on one header. */
@@ -186,14 +187,26 @@ static struct address numbered(int number, int place)
 	return ipv6(bytes);
 }
 
+/*
+ * Linux gives an IPv6 address out a moment after it was added, on lo as well: until its work queue
+ * has found that nobody else has it, it is tentative and bind() says EADDRNOTAVAIL. One that stays
+ * so is none.
+ */
 static int add_address(const struct address *address)
 {
 	struct in6_request request = { address->in6.sin6_addr, 128, if_nametoindex("lo") };
 	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int result = ioctl(fd, SIOCSIFADDR, &request);
+	int bound = -1;
 
+	if (ioctl(fd, SIOCSIFADDR, &request) == 0 || errno == EEXIST)
+		for (int tries = 0; tries < BIND_TRIES; tries++) {
+			bound = bind(fd, &address->any, address->length);
+			if (bound == 0 || errno != EADDRNOTAVAIL)
+				break;
+			poll(NULL, 0, 1);
+		}
 	close(fd);
-	return result == 0 || errno == EEXIST;
+	return bound == 0;
 }
 
 /* A network of our own, which only some let us have. */
