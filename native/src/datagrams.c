@@ -150,15 +150,14 @@ static void take(struct thread *thread, struct listener *listener, struct mmsghd
 
 	read_caller(listener, &message->msg_hdr, &caller);
 	hash = sessions_hash(listener->share->sessions, &caller, spec->by_ip);
-	/* Where each one counts they are taken one by one: the session may be another's in their midst. */
-	while (all.segment && spec->max_requests > 0) {
-		take_one(thread, listener, &caller, hash, (struct datagram){ all.bytes, all.segment, 0 });
-		all.bytes += all.segment;
-		all.length -= all.segment;
-		if (all.length <= all.segment)
-			all.segment = 0;
+	if (spec->max_requests == 0) {
+		take_one(thread, listener, &caller, hash, all);
+		return;
 	}
-	take_one(thread, listener, &caller, hash, all);
+	/* Where each one counts they are taken one by one: the session may be another's in their midst. */
+	do
+		take_one(thread, listener, &caller, hash, datagram_cut(&all));
+	while (all.length > 0);
 }
 
 void datagrams_receive(struct thread *thread, struct listener *listener)
@@ -250,23 +249,32 @@ static void write_local(struct msghdr *message, const struct session *session)
 	add_part(message, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
 }
 
-void datagrams_answer(struct thread *thread, struct session *session, struct datagram datagram)
+/* The next one of the batch leaves by `fd`, to `to`; its bytes are laid out. */
+static struct msghdr *post(struct batch *batch, struct share *share, int fd, const void *to, struct datagram datagram)
 {
-	struct batch *batch = thread->batch;
 	uint32_t at = batch->posted++;
 	struct msghdr *message = &batch->out.messages[at].msg_hdr;
-	const struct listener *listener = session->listener;
-	int family = session->peer.sin6_family;
+	const struct sockaddr *name = to;
 
-	batch->fds[at] = listener->fd;
-	batch->shares[at] = listener->share;
+	batch->fds[at] = fd;
+	batch->shares[at] = share;
 	batch->segments[at] = datagram.segment;
-	batch->out.names[at] = session->peer;
 	message->msg_name = &batch->out.names[at];
-	message->msg_namelen = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+	message->msg_namelen =
+		name->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+	memcpy(message->msg_name, to, message->msg_namelen);
 	message->msg_iov->iov_len = datagram.length;
 	message->msg_control = batch->out.controls[at];
 	message->msg_controllen = 0;
+	return message;
+}
+
+void datagrams_answer(struct thread *thread, struct session *session, struct datagram datagram)
+{
+	const struct listener *listener = session->listener;
+	struct msghdr *message =
+		post(thread->batch, listener->share, listener->fd, &session->peer, datagram);
+
 	if (!listener->fixed)
 		write_local(message, session);
 	if (datagram.segment) {
@@ -298,51 +306,40 @@ int datagrams_cannot_cut(int error)
 	return error == EINVAL || error == EIO || error == EMSGSIZE || error == EOPNOTSUPP;
 }
 
-void datagrams_shoot(struct thread *thread, struct share *share, int fd, const struct address *to, const uint8_t *bytes,
-		     uint32_t length)
+void datagrams_shoot(struct thread *thread, struct share *share, int fd, const struct address *to,
+		     struct datagram one)
 {
 	struct batch *batch = thread->batch;
-	struct msghdr *message;
-	uint32_t at;
 
 	if (batch->posted == DATAGRAMS)
 		datagrams_flush(thread);
-	at = batch->posted++;
-	message = &batch->out.messages[at].msg_hdr;
-	batch->fds[at] = fd;
-	batch->shares[at] = share;
-	batch->segments[at] = 0;
-	memcpy(&batch->out.names[at], &to->any, to->length);
-	message->msg_name = &batch->out.names[at];
-	message->msg_namelen = to->length;
-	message->msg_control = NULL;
-	message->msg_controllen = 0;
-	memcpy(message->msg_iov->iov_base, bytes, length);
-	message->msg_iov->iov_len = length;
+	memcpy(batch->out.parts[batch->posted].iov_base, one.bytes, one.length);
+	post(batch, share, fd, &to->any, one);
+}
+
+/* What was posted as one. */
+static struct datagram posted(const struct batch *batch, uint32_t at)
+{
+	const struct iovec *part = &batch->out.parts[at];
+
+	return (struct datagram){ part->iov_base, part->iov_len, batch->segments[at] };
 }
 
 /* Sends what the kernel would not cut, datagram by datagram. The part that said how is the last one. */
 static void send_pieces(struct batch *batch, uint32_t at)
 {
 	struct msghdr *message = &batch->out.messages[at].msg_hdr;
-	uint8_t *bytes = message->msg_iov->iov_base;
-	size_t left = message->msg_iov->iov_len;
+	struct datagram left = posted(batch, at);
 
 	message->msg_controllen -= CMSG_SPACE(sizeof(uint16_t));
-	for (size_t piece; left > 0; left -= piece, bytes += piece) {
-		piece = left < batch->segments[at] ? left : batch->segments[at];
-		*message->msg_iov = (struct iovec){ bytes, piece };
+	do {
+		struct datagram one = datagram_cut(&left);
+
+		*message->msg_iov = (struct iovec){ (void *)one.bytes, one.length };
 		if (sendmsg(batch->fds[at], message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 			flow_count(&batch->shares[at]->drops.send, 1);
-	}
+	} while (left.length > 0);
 	message->msg_iov->iov_base = batch->out.bytes + (size_t)at * STRIDE;
-}
-
-static uint32_t pieces_of(const struct batch *batch, uint32_t at)
-{
-	uint32_t segment = batch->segments[at];
-
-	return segment ? (batch->out.parts[at].iov_len + segment - 1) / segment : 1;
 }
 
 /* Sends those from `from` to before `to`, which leave by one socket. */
@@ -364,7 +361,7 @@ static void send_run(struct batch *batch, uint32_t from, uint32_t to)
 		}
 		/* A full queue is full for the others too; what else went wrong is this one's. */
 		do
-			flow_count(&batch->shares[from]->drops.send, pieces_of(batch, from));
+			flow_count(&batch->shares[from]->drops.send, datagram_pieces(posted(batch, from)));
 		while (++from < to && errno == EAGAIN);
 	}
 }

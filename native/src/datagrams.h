@@ -43,9 +43,9 @@ int datagrams_send(int fd, struct datagram datagram);
 /* Whether an error may mean that the way there cannot cut what is longer than a segment. */
 int datagrams_cannot_cut(int error);
 
-/* Posts bytes to an address by `fd`, which stays open until datagrams_flush. */
-void datagrams_shoot(struct thread *thread, struct share *share, int fd, const struct address *to, const uint8_t *bytes,
-		     uint32_t length);
+/* Posts one to an address by `fd`, which stays open until datagrams_flush. */
+void datagrams_shoot(struct thread *thread, struct share *share, int fd, const struct address *to,
+		     struct datagram one);
 
 /* Sends what was posted. */
 void datagrams_flush(struct thread *thread);

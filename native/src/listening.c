@@ -259,20 +259,31 @@ static void unpause(struct thread *thread, const struct listener *listener)
 		}
 }
 
-void listeners_drain(struct thread *thread, struct share *share)
+/* The listeners of a share, one a call: each is unwatched for good. NULL after the last; `key` begins at 0. */
+static struct listener *retire_next(struct thread *thread, const struct share *share, uint32_t *key)
 {
-	share->draining = share->shut = 1;
-	if (share->listening->spec.datagrams.on) {
-		share_done(thread, share);
-		return;
-	}
-	for (uint32_t key = 1; key < thread->listener_room; key++) {
-		struct listener *listener = thread->listeners[key];
+	while (++*key < thread->listener_room) {
+		struct listener *listener = thread->listeners[*key];
 
 		if (!listener || listener->share != share)
 			continue;
 		unpause(thread, listener);
 		listener_unwatch(thread, listener);
+		return listener;
+	}
+	return NULL;
+}
+
+void listeners_drain(struct thread *thread, struct share *share)
+{
+	struct listener *listener;
+
+	share->draining = share->shut = 1;
+	if (share->listening->spec.datagrams.on) {
+		share_done(thread, share);
+		return;
+	}
+	for (uint32_t key = 0; (listener = retire_next(thread, share, &key));) {
 		listener->again = 0;
 		listener->next = thread->closing;
 		thread->closing = listener;
@@ -283,17 +294,13 @@ void listeners_drain(struct thread *thread, struct share *share)
 
 void listeners_shut(struct thread *thread, struct share *share)
 {
+	struct listener *listener;
+
 	if (!share->listening->spec.datagrams.on)
 		return;
 	if (thread->batch)
 		datagrams_flush(thread);
-	for (uint32_t key = 1; key < thread->listener_room; key++) {
-		struct listener *listener = thread->listeners[key];
-
-		if (!listener || listener->share != share)
-			continue;
-		unpause(thread, listener);
-		listener_unwatch(thread, listener);
+	for (uint32_t key = 0; (listener = retire_next(thread, share, &key));) {
 		listener_free(thread, listener);
 		share->listeners--;
 	}

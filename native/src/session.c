@@ -47,37 +47,36 @@ static struct sessions *all(const struct session *session)
 /* --- what waits --------------------------------------------------------------------------------------------- */
 
 /* Keeps a datagram behind those that wait; drops it when they are too many. */
-static void keep_one(struct session *session, const uint8_t *bytes, uint32_t length)
+static void keep_one(struct session *session, struct datagram one)
 {
 	struct waiting **last = &session->waiting, *waiting = NULL;
 
-	if (session->waiting_count < WAITING_COUNT && session->waiting_bytes + length <= WAITING_BYTES)
-		waiting = malloc(sizeof(*waiting) + length);
+	if (session->waiting_count < WAITING_COUNT && session->waiting_bytes + one.length <= WAITING_BYTES)
+		waiting = malloc(sizeof(*waiting) + one.length);
 	if (!waiting) {
 		flow_count(&session->flow.share->drops.undecided, 1);
 		return;
 	}
 	waiting->next = NULL;
-	waiting->length = length;
-	memcpy(waiting->bytes, bytes, length);
+	waiting->length = one.length;
+	memcpy(waiting->bytes, one.bytes, one.length);
 	while (*last)
 		last = &(*last)->next;
 	*last = waiting;
 	session->waiting_count++;
-	session->waiting_bytes += length;
+	session->waiting_bytes += one.length;
 }
 
 static void keep(struct session *session, struct datagram datagram)
 {
-	uint32_t whole = datagram.segment ? datagram.segment : datagram.length;
+	do
+		keep_one(session, datagram_cut(&datagram));
+	while (datagram.length > 0);
+}
 
-	do {
-		uint32_t length = least(whole, datagram.length);
-
-		keep_one(session, datagram.bytes, length);
-		datagram.bytes += length;
-		datagram.length -= length;
-	} while (datagram.length > 0);
+static struct datagram as_datagram(const struct waiting *waiting)
+{
+	return (struct datagram){ waiting->bytes, waiting->length, 0 };
 }
 
 static void drop_waiting(struct session *session)
@@ -158,15 +157,11 @@ static int pass_on(struct session *session, struct datagram datagram);
 
 static int pass_on_pieces(struct session *session, struct datagram datagram)
 {
-	int error = 0;
+	int error;
 
-	while (datagram.length > 0 && !error) {
-		uint32_t length = least(datagram.segment, datagram.length);
-
-		error = pass_on(session, (struct datagram){ datagram.bytes, length, 0 });
-		datagram.bytes += length;
-		datagram.length -= length;
-	}
+	do
+		error = pass_on(session, datagram_cut(&datagram));
+	while (datagram.length > 0 && !error);
 	return error;
 }
 
@@ -334,8 +329,7 @@ static void fire(struct thread *thread, struct session *session, const struct ad
 	flow_connected(thread, &session->flow);
 	count_request(session);
 	if (session->waiting)
-		datagrams_shoot(thread, session->flow.share, fd, address, session->waiting->bytes,
-				session->waiting->length);
+		datagrams_shoot(thread, session->flow.share, fd, address, as_datagram(session->waiting));
 	flow_end(thread, &session->flow, REASON_MAX_REQUESTS, 0);
 }
 
@@ -360,7 +354,7 @@ static void send_waiting(struct thread *thread, struct session *session)
 	int error = 0;
 
 	for (struct waiting *each = session->waiting; each && !error; each = each->next)
-		error = pass_on(session, (struct datagram){ each->bytes, each->length, 0 });
+		error = pass_on(session, as_datagram(each));
 	if (error)
 		lose_backend(thread, session, -error);
 	else if (!datagrams_of(session)->tell_unreachable)
@@ -417,7 +411,8 @@ static struct head head(struct flow *flow)
 
 static void glimpse(struct thread *thread, struct session *session, struct datagram datagram)
 {
-	uint32_t whole = datagram.segment ? datagram.segment : datagram.length, shown = least(whole, GLIMPSE_BYTES);
+	struct datagram first = datagram_cut(&datagram);
+	uint32_t shown = least(first.length, GLIMPSE_BYTES);
 	struct said_glimpsed *said = thread_say(thread, SAYS_GLIMPSED, sizeof(*said) + shown, 0);
 
 	if (!said)
@@ -425,7 +420,7 @@ static void glimpse(struct thread *thread, struct session *session, struct datag
 	said->who = session->flow.who;
 	said->row = session->flow.row;
 	said->length = shown;
-	memcpy(said->bytes, datagram.bytes, shown);
+	memcpy(said->bytes, first.bytes, shown);
 }
 
 /* Passes on what was received first. 1 when the session is over by it. */

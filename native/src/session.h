@@ -51,6 +51,18 @@ static inline uint32_t datagram_pieces(struct datagram datagram)
 	return datagram.segment ? (datagram.length + datagram.segment - 1) / datagram.segment : 1;
 }
 
+/* Takes the first one off; nothing is left when the length is 0 after that. */
+static inline struct datagram datagram_cut(struct datagram *left)
+{
+	struct datagram first = { left->bytes, left->length, 0 };
+
+	if (left->segment)
+		first.length = least(left->segment, left->length);
+	left->bytes += first.length;
+	left->length -= first.length;
+	return first;
+}
+
 /* A datagram of a stranger: TypeScript is asked, unless there is no room. */
 void session_begin(struct thread *thread, struct listener *listener, const struct caller *caller, uint32_t hash,
 		   struct datagram datagram);

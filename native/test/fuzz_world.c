@@ -33,7 +33,7 @@ int __real_epoll_wait(int epoll, struct epoll_event *events, int most, int ms);
 int __real_clock_gettime(clockid_t clock, struct timespec *time);
 long __real_syscall(long number, ...);
 void __real_datagrams_shoot(struct thread *thread, struct share *share, int fd, const struct address *to,
-			    const uint8_t *bytes, uint32_t length);
+			    struct datagram one);
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__real_realloc(void *old, size_t bytes);
@@ -45,7 +45,7 @@ int __wrap_epoll_wait(int epoll, struct epoll_event *events, int most, int ms);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
 long __wrap_syscall(long number, ...);
 void __wrap_datagrams_shoot(struct thread *thread, struct share *share, int fd, const struct address *to,
-			    const uint8_t *bytes, uint32_t length);
+			    struct datagram one);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t count, size_t bytes);
 void *__wrap_realloc(void *old, size_t bytes);
@@ -231,13 +231,13 @@ static const struct address *backend_of(enum dial fate)
 }
 
 void __wrap_datagrams_shoot(struct thread *whose, struct share *share, int fd, const struct address *to,
-			    const uint8_t *sent, uint32_t length)
+			    struct datagram one)
 {
 	static const struct address nowhere = { .length = sizeof(nowhere.in), .in = { .sin_family = AF_INET } };
 	const struct address *backend = backend_of(fate(&to->any, to->length));
 
-	must(length <= DATAGRAM_BYTES && is_of_datagrams(fd));
-	__real_datagrams_shoot(whose, share, fd, backend ? backend : &nowhere, sent, length);
+	must(one.length <= DATAGRAM_BYTES && is_of_datagrams(fd));
+	__real_datagrams_shoot(whose, share, fd, backend ? backend : &nowhere, one);
 }
 
 static int connect_datagrams(int fd, const struct sockaddr *address, socklen_t length)
