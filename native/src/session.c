@@ -148,9 +148,37 @@ static void lose_backend(struct thread *thread, struct session *session, int err
 	flow_dial_failed(thread, &session->flow, error);
 }
 
+/* Linux tells a connected socket of closed ports by itself, of hosts and networks that are away only when asked to
+ * (IP_RECVERR in ip(7)). */
+static void hear_of_hosts(int fd, int family)
+{
+	if (family == AF_INET6)
+		option_set(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+	else
+		option_set(fd, IPPROTO_IP, IP_RECVERR, 1);
+}
+
+/* What was told is kept until it is read, and takes room that answers need. */
+static void forget_told(int fd)
+{
+	while (recv(fd, NULL, 0, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0)
+		;
+}
+
 static int is_unreachable(int error)
 {
-	return error == ECONNREFUSED || error == ENOPROTOOPT || error == EHOSTUNREACH || error == ENETUNREACH;
+	switch (error) {
+	case ECONNREFUSED:
+	case ENOPROTOOPT:
+	case EHOSTUNREACH:
+	case EHOSTDOWN:
+	case ENETUNREACH:
+	case ENONET:
+	case EACCES: /* "administratively prohibited" of ICMPv6 */
+		return 1;
+	default:
+		return 0;
+	}
 }
 
 static int pass_on(struct session *session, struct datagram datagram);
@@ -177,6 +205,7 @@ static int pass_on(struct session *session, struct datagram datagram)
 			return 0;
 		if (is_unreachable(-error) && datagrams_of(session)->tell_unreachable)
 			return error;
+		forget_told(session->fd);
 		if (error != -EINTR && error != -EMSGSIZE && !is_unreachable(-error))
 			break;
 	}
@@ -343,6 +372,8 @@ static int open_backend(struct thread *thread, struct session *session, const st
 	session->fd = fd;
 	if (fd >= thread->plane->ceiling)
 		return -EMFILE;
+	if (datagrams_of(session)->tell_unreachable)
+		hear_of_hosts(fd, address->any.sa_family);
 	/* Every local port towards that address is taken: TCP has another word for it (EADDRNOTAVAIL). */
 	if (connect(fd, &address->any, address->length) < 0)
 		return errno == EAGAIN ? -EADDRNOTAVAIL : -errno;
@@ -479,7 +510,9 @@ void session_event(struct thread *thread, struct session *session)
 				lose_backend(thread, session, -count);
 				return;
 			}
-			left--; /* It tells of a datagram of ours; what has come is behind it. */
+			/* It tells of a datagram of ours; what has come is behind it. */
+			forget_told(session->fd);
+			left--;
 			continue;
 		}
 		for (int i = 0; i < count; i++)

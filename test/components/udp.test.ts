@@ -24,6 +24,7 @@ const FAMILIES = {
     second: '10.200.0.3',
     back: '10.201.0.1',
     nobody: '10.201.0.99',
+    beyond: '10.204.0.99',
     hop: '10.205.0.1',
     every: '0.0.0.0',
   },
@@ -36,6 +37,7 @@ const FAMILIES = {
     second: 'fd00:200::3',
     back: 'fd00:201::1',
     nobody: 'fd00:201::99',
+    beyond: 'fd00:204::99',
     hop: 'fd00:205::1',
     every: '::',
   },
@@ -359,8 +361,38 @@ for (const { name, skip } of PLANES)
       t.equal((await sessions(more[0]!, 3002)).length, 16, 'without the key each port has its own')
     })
 
-    // A plane that has sockets of one session each, and room in those that are everybody's.
+    // What Node's sockets are not told of, and have no room for.
     if (name === 'portable') return
+    onHosts(t, 'a host that cannot be reached loses its sessions', 'iif', async (t, all, of) => {
+      const front = (port: number, gone: string, more = {}) =>
+        server(text(place(of.front, port)), [place(gone, 4000), place(of.backend, 4000)], {}, more)
+      await all.balance(name, {
+        nobody: front(3000, of.nobody),
+        beyond: front(3001, of.beyond),
+        kept: front(3002, of.nobody, { on_backend_loss: 'keep' }),
+      })
+      const client = all.on('client')
+      const tries = async (port: number, from: number) =>
+        (await client.ask({ to: place(of.front, port), from: place(of.client, from) })).tries
+
+      let kept = 0
+      for (const from of [5000, 5001])
+        void tries(3002, from).then(
+          () => kept++,
+          () => {},
+        )
+      // One of two was on its way to nobody, for the three seconds in which ours or the router asks for it.
+      await Promise.all(
+        [3000, 3001].map(async (port) => {
+          const both = await Promise.all([tries(port, 5000), tries(port, 5001)])
+          t.equal(Math.min(...both), 1, `${port}: one is answered at once`)
+          t.not(Math.max(...both), 1, 'and the other by the next backend')
+          t.strictSame([await tries(port, 5000), await tries(port, 5001)], [1, 1], 'where both stay')
+        }),
+      )
+      t.equal(kept, 1, 'a kept one is where it was')
+    })
+
     onHosts(t, "hosts that are gone are nobody else's trouble", 'iif', async (t, all, of) => {
       const gone = [of.nobody, `${of.nobody.slice(0, -1)}8`, `${of.nobody.slice(0, -1)}7`]
       await all.balance(name, {
