@@ -11,14 +11,12 @@ export interface Rule {
   readonly prefix: number
 }
 
-/**
- * The verdict of boundaries `width` words wide on the address that starts at `from` in `bytes`: a binary search.
- */
+/** The verdict of boundaries `width` words wide on the address at `from` in `bytes`: a binary search. */
 export function allowed(
   { words, firstAllows }: Pick<Boundaries, 'words' | 'firstAllows'>,
   width: number,
   bytes: Uint8Array,
-  from: number,
+  from = 0,
 ): boolean {
   let low = 0
   let high = words.length / width

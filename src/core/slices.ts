@@ -11,14 +11,12 @@ const MOST_TURNS = 40
 
 /** Calls `work` for each item in order, and waits for a quiet loop whenever a slice is used up. */
 export async function inSlices<T>(items: Iterable<T>, work: (item: T) => void): Promise<void> {
-  let began = performance.now()
+  const slice = slices()
   let count = 0
   for (const item of items) {
     work(item)
-    if ((++count & 3) === 0 && performance.now() - began > SLICE_MS) {
-      await quiet()
-      began = performance.now()
-    }
+    const others = (++count & 3) === 0 && slice()
+    if (others) await others
   }
 }
 

@@ -146,8 +146,9 @@ export interface Wait {
 }
 
 /**
- * Keep the flow, unread, until `Listening.answer`, whatever its client does meanwhile; the desk bounds the
- * time. Only `stop` ends such a flow sooner, and a session may be evicted.
+ * Keep the flow, unread, until `Listening.answer`, whatever its client does meanwhile; the desk bounds the time. Only
+ * `stop` ends such a flow sooner. A session may have been evicted before the plane heard this: then its end follows
+ * the answer.
  */
 export interface Later {
   readonly later: true

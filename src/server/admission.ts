@@ -154,9 +154,11 @@ export class Admission implements Desk {
     const pending = this.#remember(client)
     this.#noteFailure(pending, backend, lost)
     const ours = why === 'ports' || why === 'unable'
-    if (!ours) backend.refused++
-    if (!ours) balancer.failed?.(row, Math.max(ms, 0))
-    if (!ours) outliers?.dialFailed(backend, why)
+    if (!ours) {
+      backend.refused++
+      balancer.failed?.(row, Math.max(ms, 0))
+      outliers?.dialFailed(backend, why)
+    }
     if (lost && datagrams?.endLost) return { refuse: 'backend-lost' }
     if (++pending.endpoints < Math.min(backend.endpoints.length, MOST_ENDPOINTS) && pool.live(backend)) {
       const { how, redispatches, endpoint } = unpackNote(note)

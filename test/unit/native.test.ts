@@ -9,18 +9,24 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { Test } from 'tap'
 import { problemOf } from '../../src/api/problem.ts'
+import type { Address } from '../../src/core/address.ts'
 import { realClock } from '../../src/core/clock.ts'
 import { UnsupportedError } from '../../src/core/errors.ts'
 import { configureLogging } from '../../src/core/log.ts'
 import { choosePlanes, threadsOf } from '../../src/plane/choose.ts'
 import type { Planes, PlaneSetting } from '../../src/plane/choose.ts'
-import type { Addon } from '../../src/plane/native/addon.ts'
+import type { Addon, Handle } from '../../src/plane/native/addon.ts'
 import { ADDON_VERSION, loadAddon } from '../../src/plane/native/load.ts'
 import type { Loaded } from '../../src/plane/native/load.ts'
+import { nativePlane } from '../../src/plane/native/plane.ts'
+import { TOLD } from '../../src/plane/native/records.ts'
+import { Inbox, Memory, Outbox, RING_BYTES } from '../../src/plane/native/ring.ts'
 import { FakePlane } from '../support/fakeplane.ts'
 import { folder } from '../support/folder.ts'
+import { LedgerDesk, SPEC } from '../support/ledger.ts'
 import { logged, serving } from '../support/observed.ts'
 import { running } from '../support/running.ts'
+import { until } from '../support/until.ts'
 
 const PACKAGE = fileURLToPath(new URL('../../', import.meta.url))
 const BUILT = 'native/build/fairlead.node'
@@ -328,6 +334,73 @@ t.test('a server may ask for another plane than the others', async (t) => {
   const servers = { web: serving([]), fast: serving([], { plane: 'native' }) }
   await running(t, { servers }, { planes: { usual: planes.usual, of } })
   t.same(given, { web: 'portable', fast: 'native' })
+})
+
+/** Calls `each` with where the payload of every record begins that is there. */
+function readAll(inbox: Inbox, each: (at: number) => void): void {
+  inbox.mark()
+  inbox.report() // None is: all of them are for `next`.
+  for (let at; (at = inbox.next()) >= 0;) each(at)
+  inbox.release()
+}
+
+/** A plane of threads of which the last reads what it is told: kinds of records, and the binds that it is given. */
+function reading(threads: number) {
+  const told: number[] = []
+  const binds: number[] = []
+  let inbox!: Inbox
+  const addon: Partial<Addon> = {
+    reasons: {},
+    start: (_threads, u8, ringBytes) => {
+      const memory = { u8, i32: new Int32Array(u8.buffer), f64: new Float64Array(u8.buffer) } as Memory
+      inbox = new Inbox(memory, u8.length - ringBytes, 0)
+      return {} as Handle
+    },
+    listening: () => 1,
+    probe: () => undefined,
+    open: (_where, count) => ({ fds: Array<number>(count).fill(0), port: 80 }),
+    rouse: () => {},
+  }
+  const plane = nativePlane(addon as Addon, { threads, clock: realClock })
+  const read = () =>
+    readAll(inbox, (at) => {
+      told.push(inbox.kind)
+      if (inbox.kind === TOLD.LISTEN) binds.push(inbox.memory.i32[(at >> 2) + 1]!)
+    })
+  return { plane, told, binds, read }
+}
+
+t.test('a server of very many addresses keeps others waiting no longer than one of few', async (t) => {
+  const { plane, told, binds, read } = reading(16)
+  const count = 20_000 // As many as a ring has room for.
+  const listening = await plane.listen(
+    { ...SPEC, binds: Array<Address>(count).fill({ host: '127.0.0.1', port: 80 }) },
+    new LedgerDesk({}),
+  )
+  read()
+  t.ok(told.length < count, 'its threads are told of them in slices')
+  void listening.drain()
+  await until(() => {
+    read()
+    return told.at(-1) === TOLD.DRAIN
+  }, 'the drain to be told')
+  t.equal(told.length, count + 1, 'after every address')
+  t.ok(binds.every((bind, i) => bind === i))
+})
+
+t.test('what a thread is told while it reads nothing reaches it in order', async (t) => {
+  const memory = new Memory(RING_BYTES)
+  const [outbox, inbox] = [new Outbox(memory, 0), new Inbox(memory, 0, 0)]
+  const count = 50_000
+  for (let i = 0; i < count; i++) outbox.tell(TOLD.DROP, 16, ({ i32 }, at) => (i32[at >> 2] = i))
+  t.ok(outbox.late > 0)
+  const heard: number[] = []
+  while (heard.length < count) {
+    outbox.publish()
+    readAll(inbox, (at) => heard.push(memory.i32[at >> 2]!))
+  }
+  t.ok(heard.every((number, i) => number === i))
+  t.equal(outbox.late, 0)
 })
 
 t.test('a package without an addon: start, check and info say so', async (t) => {

@@ -12,18 +12,8 @@ import type { ListenSpec, Path, Paths, Refuse, Wait } from '../plane.ts'
 import type { Whereabouts } from './addon.ts'
 import { IpTexts, whereabouts } from './address.ts'
 import { MOST_WORD, wholeMs } from './limits.ts'
-import {
-  ANSWER,
-  DIAL,
-  DIAL_FAILED,
-  ENDED,
-  ERROR_SOURCE,
-  FAMILY,
-  GLIMPSED,
-  HEADED,
-  NOT_MEASURED,
-} from './records.ts'
-import { numberOf, REACHED, REASONS, REFUSE, SAYS, TOLD, WAIT, WHO } from './records.ts'
+import { ANSWER, DIAL, DIAL_FAILED, ENDED, ERROR_SOURCE, FAMILY, GLIMPSED, HEADED } from './records.ts'
+import { NOT_MEASURED, numberOf, REACHED, REASONS, REFUSE, SAYS, TOLD, WAIT, WHO } from './records.ts'
 import type { Memory, Outbox } from './ring.ts'
 import { Rows } from './rows.ts'
 
@@ -43,6 +33,8 @@ export interface Parts {
   readonly opened: readonly Opened[]
   /** One for each thread. */
   readonly outboxes: readonly Outbox[]
+  /** The threads have been told of all that is open. */
+  readonly told: Promise<void>
 }
 
 /** What the plane does for it. */
@@ -83,6 +75,7 @@ export class NativeListening implements Listening {
   readonly #desk: Desk
   readonly #opened: readonly Opened[]
   readonly #outboxes: readonly Outbox[]
+  readonly #told: Promise<void>
   readonly #house: House
   readonly #rows: Rows
   readonly #measured: boolean
@@ -100,13 +93,14 @@ export class NativeListening implements Listening {
   #onDrained = () => {}
   #onStopped = () => {}
 
-  constructor(id: number, { spec, desk, opened, outboxes }: Parts, house: House) {
+  constructor(id: number, { spec, desk, opened, outboxes, told }: Parts, house: House) {
     this.#id = id
     this.#measured = spec.measure ?? false
     if (!spec.datagrams) this.#dropped = NO_DROPS
     this.#desk = desk
     this.#opened = opened
     this.#outboxes = outboxes
+    this.#told = told
     this.#house = house
     this.#toDrain = this.#toStop = outboxes.length
     this.addresses = opened.map(({ text }) => text)
@@ -367,6 +361,7 @@ export class NativeListening implements Listening {
   }
 
   async #drain(): Promise<void> {
+    await this.#told
     const drained = new Promise<void>((resolve) => (this.#onDrained = resolve))
     this.#tellAll(TOLD.DRAIN, [this.#id, 0])
     await drained

@@ -111,7 +111,10 @@ export class NativePlane implements Plane {
     this.#addon.stop(this.#handle)
   }
 
-  /** The threads take clients from now on; the desk is asked about them in a later turn of the event loop. */
+  /**
+   * The threads take clients from now on, bind after bind; the desk is asked about them in a later turn of the event
+   * loop.
+   */
   #welcome(spec: ListenSpec, desk: Desk, opened: Opened[]): NativeListening {
     const { threads } = this
     const id = this.#addon.listening(this.#handle, {
@@ -127,7 +130,7 @@ export class NativePlane implements Plane {
     })
     const listening = new NativeListening(
       id,
-      { spec, desk, opened, outboxes: this.#outboxes },
+      { spec, desk, opened, outboxes: this.#outboxes, told: this.#tellBinds(id, opened) },
       {
         publish: () => this.#publish(),
         drops: (sums) => this.#addon.drops(this.#handle, id, sums),
@@ -140,18 +143,27 @@ export class NativePlane implements Plane {
       },
     )
     this.#listenings.set(id, listening)
+    return listening
+  }
+
+  /** In slices, as there may be very many: clients of the last ones wait in the queues of the kernel. */
+  async #tellBinds(id: number, opened: readonly Opened[]): Promise<void> {
+    const slice = slices()
     for (const [bind, { bind: where, fds }] of opened.entries()) {
       // A unix socket is one, which all threads take clients from: each by a descriptor of its own, to close.
-      for (let thread = 0; thread < threads; thread++)
-        this.#outboxes[thread]!.tell(TOLD.LISTEN, 16, ({ i32 }, at) => {
+      for (const [thread, outbox] of this.#outboxes.entries())
+        outbox.tell(TOLD.LISTEN, 16, ({ i32 }, at) => {
           i32[at >> 2] = id
           i32[(at >> 2) + 1] = bind
           i32[(at >> 2) + 2] = fds[thread]!
           i32[(at >> 2) + 3] = Number(isUnix(where))
         })
+      const others = slice()
+      if (!others) continue
+      this.#publish()
+      await others
     }
     this.#publish()
-    return listening
   }
 
   async #open(bind: Address, spec: ListenSpec): Promise<Opened> {

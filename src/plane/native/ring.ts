@@ -131,13 +131,14 @@ export class Outbox extends End {
 
   /** Shows the thread all that was told. True when it sleeps and has to be roused. */
   publish(): boolean {
-    while (this.#late.length > 0) {
-      const { kind, payload } = this.#late[0]!
+    let caughtUp = 0
+    for (const { kind, payload } of this.#late) {
       const at = this.#reserve(kind, payload.length)
       if (at < 0) break
       this.memory.u8.set(payload, at)
-      this.#late.shift()
+      caughtUp++
     }
+    if (caughtUp > 0) this.#late.splice(0, caughtUp)
     if (this.#published === this.own) return false
     this.#published = this.own
     this.setCounter(WRITTEN, this.own)

@@ -8,30 +8,22 @@ import type { SocketConnectOpts } from 'node:net'
 import { isUnix } from '../../core/address.ts'
 import type { Address } from '../../core/address.ts'
 import type { Reason } from '../../core/reasons.ts'
-import type { Answer, Arrival, Desk, Dial, DialFault, FlowEnd, ListenSpec, Wait } from '../plane.ts'
+import type { Answer, Arrival, Dial, DialFault, FlowEnd, Wait } from '../plane.ts'
 import { Dated, timeAfter } from './deadlines.ts'
-import type { Deadlines } from './deadlines.ts'
 import { dialFault, sourceFault } from '../fault.ts'
 import type { Handle } from './handle.ts'
 import { Head } from './head.ts'
-import type { Rows } from './rows.ts'
+import type { Household } from './register.ts'
 import { onConnect, readingInto, RELAYING, Side } from './side.ts'
 import type { Pair } from './side.ts'
-import type { Over, Turn } from './turn.ts'
+import type { Over } from './turn.ts'
 
-/** What the flows of one listening share. */
-export interface House {
-  readonly spec: ListenSpec
-  readonly desk: Desk
-  readonly turn: Turn
-  readonly rows: Rows
-  readonly deadlines: Deadlines
+/** What the connections of one listening share. */
+export interface House extends Household<Flow> {
   /** How often a blocked peer is looked at, so that its slow progress counts; Infinity without idle limits. */
   readonly lookMs: number
   /** Before a silent peer is probed; 0 is never. */
   readonly keepAliveSeconds: number
-  /** The flow is over and about to be reported. */
-  forget(flow: Flow): void
 }
 
 type State = 'asked' | 'waiting' | 'later' | 'dialling' | 'relaying' | 'over'
@@ -156,7 +148,7 @@ export class Flow extends Dated implements Pair, Over {
     client.peer = backend
     backend.peer = client
     client.movedAt = backend.movedAt = now
-    if (house.spec.report) this.ask(() => house.desk.connected(arrival, row, this.connectMs))
+    if (house.spec.report) house.turn.ask(() => house.desk.connected(arrival, row, this.connectMs))
     if (this.backend) this.open(client, backend, now)
   }
 
@@ -192,17 +184,6 @@ export class Flow extends Dated implements Pair, Over {
     }
     if (side === this.client) this.end('client-reset', true)
     else if (side === this.backend) this.end('backend-reset', true)
-  }
-
-  /** Runs a question to the desk, and reports after it what has ended meanwhile. */
-  private ask(question: () => void): void {
-    const { turn } = this.house
-    turn.begin()
-    try {
-      question()
-    } finally {
-      turn.done()
-    }
   }
 
   /** Makes the accepted descriptor a socket. */
@@ -247,7 +228,7 @@ export class Flow extends Dated implements Pair, Over {
   private headed(ended: boolean): void {
     const { house, arrival, head } = this
     this.state = 'asked'
-    this.ask(() => this.take(house.desk.headed(arrival, head!.bytes, ended)))
+    house.turn.ask(() => this.take(house.desk.headed(arrival, head!.bytes, ended)))
   }
 
   private dial({ backend: row, address, timeoutMs, ahead, note }: Dial['dial']): void {
@@ -279,7 +260,7 @@ export class Flow extends Dated implements Pair, Over {
     this.row = -1
     this.state = 'asked'
     this.askedAt = now
-    this.ask(() => this.take(house.desk.dialFailed(arrival, failure)))
+    house.turn.ask(() => this.take(house.desk.dialFailed(arrival, failure)))
   }
 
   private open(client: Side, backend: Side, now: number): void {
@@ -304,7 +285,7 @@ export class Flow extends Dated implements Pair, Over {
   private firstByte(now: number): void {
     const { house, arrival, row } = this
     this.firstByteMs = now - this.dialledAt - this.connectMs
-    if (house.spec.report) this.ask(() => house.desk.firstByte(arrival, row, this.firstByteMs))
+    if (house.spec.report) house.turn.ask(() => house.desk.firstByte(arrival, row, this.firstByteMs))
   }
 
   /** Ends the flow if it is time, else says when to look again. */

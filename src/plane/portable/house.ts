@@ -1,21 +1,14 @@
 // What the sessions of one listening share.
 
-import type { DatagramSpec, Desk, ListenSpec } from '../plane.ts'
-import type { Deadlines } from './deadlines.ts'
+import type { DatagramSpec } from '../plane.ts'
 import type { Door } from './door.ts'
 import type { Elders } from './elders.ts'
-import type { Rows } from './rows.ts'
+import type { Household } from './register.ts'
 import type { Session } from './session.ts'
 import type { Shots } from './shots.ts'
-import type { Turn } from './turn.ts'
 
-export interface House {
-  readonly spec: ListenSpec
+export interface House extends Household<Session> {
   readonly datagrams: DatagramSpec
-  readonly desk: Desk
-  readonly turn: Turn
-  readonly rows: Rows
-  readonly deadlines: Deadlines
   /** Those that may be evicted. */
   readonly elders: Elders<Session>
   readonly shots: Shots
@@ -26,8 +19,6 @@ export interface House {
   unsent(): void
   /** A session is over: its place is free. */
   left(): void
-  /** It is about to be reported. */
-  forget(session: Session): void
 }
 
 /** Who sends: the door it came in by, what it is known by there, and where answers go. */

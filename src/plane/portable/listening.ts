@@ -2,9 +2,7 @@
 
 import { getSystemErrorName } from 'node:util'
 import type { Address } from '../../core/address.ts'
-import { Bursts } from '../../core/burst.ts'
 import { canonicalIp } from '../../core/ip.ts'
-import { logger } from '../../core/log.ts'
 import type { Ending } from '../../core/reasons.ts'
 import { keepAliveSeconds } from '../keepalive.ts'
 import { NO_DROPS } from '../plane.ts'
@@ -26,7 +24,6 @@ export class PortableListening extends Register<Flow> implements Listening, Hous
   readonly lookMs: number
   readonly keepAliveSeconds: number
   readonly #listeners: Opened[] = []
-  readonly #bursts: Bursts
   readonly #peer: Endpoint = { address: '', port: 0 }
   readonly #local: Endpoint = { address: '', port: 0 }
   /** Clients that came before the desk may be asked; undefined from then on. */
@@ -39,7 +36,6 @@ export class PortableListening extends Register<Flow> implements Listening, Hous
     super(spec, desk, deadlines)
     this.lookMs = lookMs(spec)
     this.keepAliveSeconds = keepAliveSeconds(spec.keepAliveMs)
-    this.#bursts = new Bursts((message) => logger('plane').error(message), deadlines.clock)
   }
 
   /** Takes clients of `bind`; the desk hears of them after `welcome`. Rejects as `openBind` does. */
@@ -119,16 +115,13 @@ export class PortableListening extends Register<Flow> implements Listening, Hous
     if (!arrival) return handle.close()
     tuneAccepted(handle, this.keepAliveSeconds)
     const now = this.deadlines.clock.now()
-    this.turn.begin()
-    try {
+    this.turn.ask(() => {
       const answer = this.desk.arrived(arrival)
       if ('refuse' in answer) return handle.close()
       const flow = new Flow(this, arrival, handle, now)
       this.remember(flow)
       flow.take(answer)
-    } finally {
-      this.turn.done()
-    }
+    })
   }
 
   /** Undefined when the client has gone again before it could be asked who it is. */
@@ -149,7 +142,7 @@ export class PortableListening extends Register<Flow> implements Listening, Hous
   }
 
   #complain({ text }: Opened, problem: string): void {
-    this.#bursts.say(problem, () => `${text}: a client could not be accepted: ${problem}`)
+    this.bursts.say(problem, () => `${text}: a client could not be accepted: ${problem}`)
   }
 }
 

@@ -1,11 +1,24 @@
 // What a listening knows of its flows, whether they are connections or sessions.
 
+import { Bursts } from '../../core/burst.ts'
+import { logger } from '../../core/log.ts'
 import type { Ending, Reason } from '../../core/reasons.ts'
 import { inSlices } from '../../core/slices.ts'
 import type { Answer, Arrival, Desk, Dial, ListenSpec, Refuse } from '../plane.ts'
 import type { Deadlines } from './deadlines.ts'
 import { Rows } from './rows.ts'
 import { Turn } from './turn.ts'
+
+/** What the flows of one listening share, whatever they carry. */
+export interface Household<F> {
+  readonly spec: ListenSpec
+  readonly desk: Desk
+  readonly turn: Turn
+  readonly rows: Rows
+  readonly deadlines: Deadlines
+  /** The flow is over and about to be reported. */
+  forget(flow: F): void
+}
 
 /** A flow, as far as its listening is concerned. */
 export interface Entry {
@@ -21,12 +34,14 @@ export interface Entry {
   end(reason: Reason): void
 }
 
-export class Register<F extends Entry> {
+export class Register<F extends Entry> implements Household<F> {
   readonly spec: ListenSpec
   readonly desk: Desk
   readonly turn: Turn
   readonly rows = new Rows()
   readonly deadlines: Deadlines
+  /** What goes wrong with very many clients at once is complained of once. */
+  protected readonly bursts: Bursts
   readonly #flows = new Map<number, F>()
 
   constructor(spec: ListenSpec, desk: Desk, deadlines: Deadlines) {
@@ -34,6 +49,7 @@ export class Register<F extends Entry> {
     this.desk = desk
     this.turn = new Turn(desk)
     this.deadlines = deadlines
+    this.bursts = new Bursts((message) => logger('plane').error(message), deadlines.clock)
   }
 
   get flows(): number {
@@ -72,7 +88,6 @@ export class Register<F extends Entry> {
     void this.#end(held, reason, (flow) => flow.row === row)
   }
 
-  /** The flow is over and about to be reported. */
   forget(flow: F): void {
     this.#flows.delete(flow.arrival.flow)
   }

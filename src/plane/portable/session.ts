@@ -191,17 +191,6 @@ export class Session extends Dated implements Over, Caller, Aged<Session> {
     return this.house.deadlines.clock.now()
   }
 
-  /** Runs a question to the desk, and reports after it what has ended meanwhile. */
-  private ask(question: () => void): void {
-    const { turn } = this.house
-    turn.begin()
-    try {
-      question()
-    } finally {
-      turn.done()
-    }
-  }
-
   private touch(now: number): void {
     this.touchedAt = now
     if (!this.held) this.house.elders.touch(this, this.tally.responses > 0)
@@ -223,12 +212,12 @@ export class Session extends Dated implements Over, Caller, Aged<Session> {
 
   /** The first datagram is all there is to be shown, and no more of it than was asked for. */
   private show(most: number): void {
-    const { desk } = this.house
+    const { desk, turn } = this.house
     const first = this.kept.all[0]
     if (this.headed || !first) return this.end('bad-header')
     this.headed = true
     this.state = 'asked'
-    this.ask(() => this.take(desk.headed(this.arrival, first.subarray(0, most), false)))
+    turn.ask(() => this.take(desk.headed(this.arrival, first.subarray(0, most), false)))
   }
 
   private dial({ backend: row, address, note }: Dial['dial']): void {
@@ -245,7 +234,7 @@ export class Session extends Dated implements Over, Caller, Aged<Session> {
 
   private dialFailed(code: string, lost: boolean): void {
     const { arrival, row, note, times } = this
-    const { desk, deadlines } = this.house
+    const { desk, deadlines, turn } = this.house
     const ms = times.sinceDial(this.now())
     const failure = { backend: row, note, why: dialFault(code), code, lost, ms }
     this.backend?.close()
@@ -254,7 +243,7 @@ export class Session extends Dated implements Over, Caller, Aged<Session> {
     times.connectMs = -1
     this.state = 'asked'
     deadlines.clear(this)
-    this.ask(() => this.take(desk.dialFailed(arrival, failure)))
+    turn.ask(() => this.take(desk.dialFailed(arrival, failure)))
   }
 
   private fire(to: HostPort): void {
@@ -274,17 +263,17 @@ export class Session extends Dated implements Over, Caller, Aged<Session> {
     times.connected(this.now())
     house.rows.connects[row]!++
     this.tally.settle(row)
-    if (house.spec.report) this.ask(() => house.desk.connected(arrival, row, times.connectMs))
+    if (house.spec.report) house.turn.ask(() => house.desk.connected(arrival, row, times.connectMs))
   }
 
   private firstByte(ms: number): void {
     const { house, arrival, row } = this
-    if (house.spec.report) this.ask(() => house.desk.firstByte(arrival, row, ms))
+    if (house.spec.report) house.turn.ask(() => house.desk.firstByte(arrival, row, ms))
   }
 
   private glimpse(bytes: Uint8Array): void {
-    const { desk } = this.house
+    const { desk, turn } = this.house
     const { arrival, row } = this
-    this.ask(() => desk.glimpsed(arrival, row, bytes.subarray(0, GLIMPSE_BYTES)))
+    turn.ask(() => desk.glimpsed(arrival, row, bytes.subarray(0, GLIMPSE_BYTES)))
   }
 }

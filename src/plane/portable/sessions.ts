@@ -1,20 +1,18 @@
 // A server's open sockets for datagrams on this plane, and the sessions of those that send to them.
 
 import type { RemoteInfo } from 'node:dgram'
+import { allowed } from '../../access/boundaries.ts'
 import type { Address } from '../../core/address.ts'
-import { Bursts } from '../../core/burst.ts'
-import { canonicalIp } from '../../core/ip.ts'
-import { logger } from '../../core/log.ts'
+import { canonicalIp, ipBytes } from '../../core/ip.ts'
 import type { Ending } from '../../core/reasons.ts'
 import { NO_DROPS } from '../plane.ts'
-import type { DatagramSpec, Desk, Drops, Listening, ListenSpec } from '../plane.ts'
-import { allows } from './allows.ts'
+import type { AccessTable, DatagramSpec, Desk, Drops, Listening, ListenSpec } from '../plane.ts'
 import type { Deadlines } from './deadlines.ts'
 import { Door } from './door.ts'
 import type { Hall } from './door.ts'
 import { openDoors } from './doors.ts'
 import { Elders } from './elders.ts'
-import type { House } from './house.ts'
+import type { Client, House } from './house.ts'
 import { Register } from './register.ts'
 import { Session } from './session.ts'
 import { Shots } from './shots.ts'
@@ -39,7 +37,6 @@ export class PortableSessions extends Register<Session> implements Listening, Ha
   readonly #doors: Door[] = []
   readonly #texts: string[] = []
   readonly #drops = { ...NO_DROPS }
-  readonly #bursts: Bursts
   #early: Early[] | undefined = []
   #open = 0
   #lastFlow = 0
@@ -51,7 +48,6 @@ export class PortableSessions extends Register<Session> implements Listening, Ha
     this.datagrams = datagrams
     this.byIp = datagrams.sessionKey === 'ip'
     this.shots = new Shots(spec.sockets?.source, () => this.unsent())
-    this.#bursts = new Bursts((message) => logger('plane').error(message), deadlines.clock)
   }
 
   /** Takes datagrams sent to `bind`; the desk hears of them after `welcome`. Rejects as `openBind` does. */
@@ -118,7 +114,7 @@ export class PortableSessions extends Register<Session> implements Listening, Ha
 
   complain(door: Door, problem: string): void {
     const text = this.#texts[door.bind]!
-    this.#bursts.say(problem, () => `${text}: a datagram could not be received: ${problem}`)
+    this.bursts.say(problem, () => `${text}: a datagram could not be received: ${problem}`)
   }
 
   /** Why somebody new is not let in, unasked. */
@@ -145,8 +141,7 @@ export class PortableSessions extends Register<Session> implements Listening, Ha
     const local = { localIp: door.ip, localPort: door.port, bind: door.bind, fd: -1 }
     const arrival = { flow: ++this.#lastFlow, ip, port, ...local }
     const now = this.now()
-    this.turn.begin()
-    try {
+    this.turn.ask(() => {
       const answer = this.desk.arrived(arrival)
       if ('refuse' in answer) return
       if (this.#full) this.elders.oldest?.end('evicted')
@@ -155,9 +150,7 @@ export class PortableSessions extends Register<Session> implements Listening, Ha
       this.remember(session)
       session.request(bytes, port, now)
       session.take(answer)
-    } finally {
-      this.turn.done()
-    }
+    })
   }
 
   async #stop(reason: Ending): Promise<void> {
@@ -172,9 +165,12 @@ export class PortableSessions extends Register<Session> implements Listening, Ha
   }
 }
 
-interface Newcomer {
-  readonly door: Door
-  readonly key: string
+interface Newcomer extends Client {
   readonly ip: string
-  readonly address: string
+}
+
+/** The verdict of `access` on a canonical IP address. */
+function allows({ ipv4, ipv6 }: AccessTable, ip: string): boolean {
+  const bytes = ipBytes(ip)
+  return bytes.length === 4 ? allowed(ipv4, 1, bytes) : allowed(ipv6, 4, bytes)
 }

@@ -17,15 +17,14 @@ export class Turn {
     this.#desk = desk
   }
 
-  /** A question to the desk begins. */
-  begin(): void {
+  /** Runs a question to the desk, and what the plane does upon the answer; what ends by it is reported then. */
+  ask(question: () => void): void {
     this.#asking = true
-  }
-
-  /** The question has been answered, and the plane has done what was said. */
-  done(): void {
-    this.#asking = false
-    if (this.#over.length > 0) this.#tell()
+    try {
+      question()
+    } finally {
+      this.#done()
+    }
   }
 
   /** Runs `action`, called by the desk itself at any time; what ends by it is reported after its caller is done. */
@@ -36,7 +35,7 @@ export class Turn {
       action()
     } finally {
       this.#asking = asking
-      if (!asking && this.#over.length > 0) queueMicrotask(() => this.done())
+      if (!asking && this.#over.length > 0) queueMicrotask(() => this.#done())
     }
   }
 
@@ -44,6 +43,11 @@ export class Turn {
   ended(over: Over): void {
     this.#over.push(over)
     if (!this.#asking) this.#tell()
+  }
+
+  #done(): void {
+    this.#asking = false
+    if (this.#over.length > 0) this.#tell()
   }
 
   #tell(): void {
