@@ -72,9 +72,9 @@ async function fresh({ port, rate, seconds }) {
 /** Connections kept until this process ends. */
 const held = []
 
-/** Opens `connections` more, and has one request answered on each. */
+/** Opens connections until there are so many, and has one request answered on each. */
 async function hold({ port, connections }) {
-  for (let left = connections; left > 0; left -= 100) {
+  for (let left = connections - held.length; left > 0; left -= 100) {
     const some = Array.from({ length: Math.min(100, left) }, () => connect(port, '127.0.0.1'))
     for (const socket of some) socket.write(REQUEST)
     await Promise.all(some.map((socket) => once(socket, 'data')))

@@ -353,13 +353,15 @@ static double at(double share)
 
 static void open_all(void)
 {
+	double paced = rate;
 	char line[16];
 
 	opened = calloc(sessions, 1);
 	unopened = sessions;
-	opening = 1;
+	rate = 0;
 	for (int i = 0; i < OPENINGS && unopened > 0; i++)
 		run_until(INT64_MAX, counts.asked + unopened);
+	rate = paced;
 	opening = 0;
 	printf("{\"unopened\":%u,\"lost\":%llu,\"wrong\":%llu}\n", unopened, (unsigned long long)counts.lost,
 	       (unsigned long long)counts.wrong);
@@ -479,13 +481,8 @@ int main(int count, char **arguments)
 	if (has_sink)
 		sink_fd = bound_to(&sink);
 	run = mixed(now() ^ (uint64_t)getpid() << 40);
-	if (opening) {
-		double paced = rate;
-
-		rate = 0;
+	if (opening)
 		open_all();
-		rate = paced;
-	}
 	began = now();
 	ns = run_until(seconds > 0 ? began + (int64_t)(seconds * SECOND) : INT64_MAX,
 		       questions_wanted ? questions_wanted : UINT64_MAX);

@@ -4,13 +4,13 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePorts, start, stop } from './machine.mjs'
-import { compiled } from './proxies.mjs'
+import { argsOf, compiled } from './programs.mjs'
 
 /** A backend at `port` of these addresses that answers every datagram with the same, `times` over. */
 export async function startEcho({ port, hosts = ['127.0.0.1'], times = 1 } = {}) {
   const where = port ?? (await freePorts())
-  const args = ['--times', String(times), ...hosts.map((host) => `${host}:${where}`)]
-  const child = start(compiled('echo'), args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const args = [...argsOf({ times }), ...hosts.map((host) => `${host}:${where}`)]
+  const child = start(compiled('echo.c'), args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = once(child, 'exit').then(() => Promise.reject(new Error('the echo has ended')))
   await Promise.race([once(child.stdout, 'data'), ended])
   ended.catch(() => {})
@@ -22,11 +22,8 @@ export async function startEcho({ port, hosts = ['127.0.0.1'], times = 1 } = {})
  * after `open`, `end()` has it tell at once, and `gone` resolves when its addresses are free again.
  */
 export function ask(options) {
-  const given = Object.entries(options).filter(([, value]) => value !== undefined && value !== false)
-  const args = given.flatMap(([name, value]) =>
-    value === true ? [`--${name}`] : [value].flat().flatMap((each) => [`--${name}`, String(each)]),
-  )
-  const child = start(compiled('datagrams'), args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  const args = argsOf(options)
+  const child = start(compiled('datagrams.c'), args, { stdio: ['pipe', 'pipe', 'inherit'] })
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   return {
     gone: once(child, 'close'),

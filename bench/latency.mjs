@@ -1,9 +1,9 @@
 // The time a proxy adds to a request at a moderate rate and at half load.
 
-import { execFile, execFileSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
+import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import { PROXIES, folder, label, startOrigin, startTarget } from './proxies.mjs'
+import { compiled } from './programs.mjs'
+import { PROXIES, label, startOrigin, startTargets } from './proxies.mjs'
 import { interleave } from './rounds.mjs'
 import { differences, excess, fixed, interval, median, ratio, spread, table } from './statistics.mjs'
 
@@ -17,12 +17,9 @@ const SECONDS = 3
 export const name = 'latency'
 
 export async function run({ rounds, say, chosen }) {
-  execFileSync('cc', ['-O2', '-o', program, fileURLToPath(new URL('paced.c', import.meta.url)), '-lm'])
   const origin = await startOrigin()
   const names = chosen(PROXIES)
-  const targets = []
-  for (const name of ['direct', ...names])
-    targets.push(await startTarget(name, { backends: [`127.0.0.1:${origin.port}`] }))
+  const targets = await startTargets(['direct', ...names], { backends: [`127.0.0.1:${origin.port}`] })
   const results = []
   for (const load of LOADS) {
     const measure = (target) => paced(target, load)
@@ -34,12 +31,11 @@ export async function run({ rounds, say, chosen }) {
   return results
 }
 
-const program = `${folder}/paced`
-
 /** Requests at a mean rate: the times they took in microseconds, and the share of a processor the proxy used. */
 async function paced({ port, cpuMs }, { connections, rate }) {
   const [began, before] = [performance.now(), cpuMs?.()]
-  const { stdout } = await promisify(execFile)(program, [port, connections, rate, SECONDS].map(String))
+  const args = [port, connections, rate, SECONDS].map(String)
+  const { stdout } = await promisify(execFile)(compiled('paced.c'), args)
   const busy = ((cpuMs?.() - before) / (performance.now() - began)) * 100
   const [, p50, p99, p999] = stdout.trim().split(' ').map(Number)
   return { busy, p50, p99, p999 }

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LOAD_CPU, processes, start } from './machine.mjs'
-import { folder } from './proxies.mjs'
+import { folder } from './programs.mjs'
 
 export const PROFILERS = ['record', 'strace']
 const TOP = 30

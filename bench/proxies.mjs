@@ -1,11 +1,10 @@
 // What a benchmark drives: an origin, and in front of it nothing, HAProxy, nginx or a plane of fairlead.
 
-import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { PROXY_CPU, cpuMs, freePorts, residentKiB, start, stop, until } from './machine.mjs'
+import { compiled, folder } from './programs.mjs'
 import { answers, answersDatagram } from './ready.mjs'
 
 /** `splice-auto` waits for a stream that is fast enough and splices nothing here; this always splices. */
@@ -38,23 +37,7 @@ export function label(name) {
 const fairlead = fileURLToPath(new URL('../bin/fairlead', import.meta.url))
 /** Those of the first line of bin/fairlead. */
 const USUAL_FLAGS = ['--single-threaded-gc', '--max-semi-space-size=4']
-/** Files of this run; gone with the process. */
-export const folder = mkdtempSync(`${tmpdir()}/fairlead-bench-`)
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
 let files = 0
-
-const compilations = new Map()
-
-/** Compiles bench/NAME.c, once. Returns the path of the program. */
-export function compiled(name) {
-  if (!compilations.has(name)) {
-    const program = `${folder}/${name}`
-    const source = fileURLToPath(new URL(`${name}.c`, import.meta.url))
-    execFileSync('cc', ['-O2', '-std=gnu11', '-D_GNU_SOURCE', '-o', program, source])
-    compilations.set(name, program)
-  }
-  return compilations.get(name)
-}
 
 /**
  * An HTTP server with `/` (12 bytes), `/64k` and `/10m`, on every address of 127.0.0.0/8; on processor `cpu` when
@@ -123,6 +106,13 @@ export async function startTarget(name, { backends, servers = 1, cpu = PROXY_CPU
   }
 }
 
+/** Starts one target after the other, all set up alike. */
+export async function startTargets(names, setup) {
+  const targets = []
+  for (const name of names) targets.push(await startTarget(name, setup))
+  return targets
+}
+
 const programs = {
   haproxy: ({ name, backends, ports, rules, threads }) => {
     const [global, defaults] = VARIANTS[name] ?? ['', '']
@@ -158,7 +148,7 @@ ${backends.map((backend, i) => `  server s${i} ${backend}`).join('\n')}
     return ['nginx', ['-p', folder, '-c', file('stream.conf', config)], 'SIGTERM']
   },
 
-  relay: ({ backends, ports }) => [compiled(RELAY), [`127.0.0.1:${ports[0]}`, backends[0]], 'SIGKILL'],
+  relay: ({ backends, ports }) => [compiled('relay.c'), [`127.0.0.1:${ports[0]}`, backends[0]], 'SIGKILL'],
 }
 
 /** Of a server: more than any load here has, and no more than half of the descriptors. */

@@ -16,6 +16,11 @@ export async function interleave(list, rounds, say, once, results = list.map(() 
   return results
 }
 
+/** The results of a list of names, by name. */
+export function byName(names, results) {
+  return Object.fromEntries(names.map((name, i) => [name, results[i]]))
+}
+
 /** Rounds of a workload whose median lies near its goal, when there are at least so many anyway. */
 const MANY = 15
 const AT_LEAST = 7

@@ -36,7 +36,7 @@ const USAGE = `npm run bench -- [options]
   --only A,B          groups: ${GROUP_NAMES.join(', ')}
   --targets A,B       ${TARGETS.join(', ')}
   --workloads A,B     of throughput and threads: ${WORKLOAD_KEYS.join(', ')}
-  --perf HOW          after each workload of throughput one more round under a profiler, whose top lines are
+  --perf HOW          after each workload of throughput and udp one more round under a profiler, whose top lines are
                       printed: ${PROFILERS.join(' (perf record -g) or ')} (strace -c -f)
   --write             puts the tables into docs/performance.md; with all targets and workloads only
   --help

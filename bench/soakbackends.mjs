@@ -4,10 +4,11 @@
 import { renameSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startEcho } from './datagrams.mjs'
+import { folder } from './programs.mjs'
 import { datagramServer } from './proxies.mjs'
-import { endingsOf, folder, ports, say, startFairlead } from './soakfairlead.mjs'
-import { emptied, startReal } from './soakflood.mjs'
-import { figures } from './soakfigures.mjs'
+import { endingsOf, ports, say, startFairlead } from './soakfairlead.mjs'
+import { emptied, figures } from './soakfigures.mjs'
+import { startReal } from './soakreal.mjs'
 
 const EVERY_MS = 100
 const SECONDS = 20

@@ -3,14 +3,15 @@
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { start } from './machine.mjs'
-import { compiled, relayThreads, say, startFairlead } from './soakfairlead.mjs'
+import { compiled } from './programs.mjs'
+import { relayThreads, say, startFairlead } from './soakfairlead.mjs'
 import { fourWays } from './soakstreams.mjs'
 
 const SIGNALS = { SIGSEGV: 11, SIGBUS: 7, SIGABRT: 6, SIGFPE: 8, SIGILL: 4 }
 
 export async function crashes({ plane }) {
   if (plane === 'portable') throw new Error('crashes are for the native plane')
-  const tgkill = compiled('tgkill')
+  const tgkill = compiled('../native/soak/tgkill.c')
   const wrong = []
   for (const [signal, number] of Object.entries(SIGNALS)) {
     const relay = await crash(tgkill, number, (pid) => relayThreads(pid)[0])

@@ -1,36 +1,18 @@
-// A running fairlead of a soak run, and the programs in C that it is driven with.
+// A running fairlead of a soak run, and the streams that it is driven with.
 
-import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { json } from 'node:stream/consumers'
-import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { descriptors, freePorts, start, until } from './machine.mjs'
+import { argsOf, compiled, folder } from './programs.mjs'
 
-/** For sockets, programs and logs of this run. */
-export const folder = mkdtempSync(`${tmpdir()}/fairlead-soak-`)
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
-
+const COMMAND = fileURLToPath(new URL('../bin/fairlead', import.meta.url))
 const began = performance.now()
 
 export function say(line) {
   console.log(`[${((performance.now() - began) / 1000).toFixed(0)} s] ${line}`)
-}
-
-/** Compiles native/soak/NAME.c. Returns the path of the program. */
-export function compiled(name) {
-  const program = `${folder}/${name}`
-  const source = path(`../native/soak/${name}.c`)
-  const flags = ['-O2', '-std=gnu11', '-D_GNU_SOURCE', '-pthread']
-  const { error, status, stderr } = spawnSync('cc', [...flags, '-o', program, source], { encoding: 'utf8' })
-  if (error || status !== 0) throw new Error(`${name}.c was not compiled: ${error?.message ?? stderr}`)
-  return program
-}
-
-export function path(name) {
-  return fileURLToPath(new URL(name, import.meta.url))
 }
 
 /** `count` free ports. */
@@ -60,7 +42,7 @@ export async function startFairlead({ plane, servers, api, level = 'error', prob
   const probe = ['--expose-gc', '--import', new URL('soakprobe.mjs', import.meta.url).href]
   // The flags of the first line of bin/fairlead.
   const flags = ['--single-threaded-gc', '--max-semi-space-size=4', ...(probed ? probe : [])]
-  const child = start(process.execPath, [...flags, path('../bin/fairlead'), '-c', config], {
+  const child = start(process.execPath, [...flags, COMMAND, '-c', config], {
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   })
   let output = ''
@@ -97,11 +79,10 @@ export function tolerated(plane) {
 }
 
 /** Starts native/soak/streams.c. `done` resolves with what it told, its faults as `lines`. */
-export function drive(program, options) {
-  const args = Object.entries(options).flatMap(([name, value]) =>
-    [value].flat().flatMap((each) => (each === true ? [`--${name}`] : [`--${name}`, String(each)])),
-  )
-  const child = start(program, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+export function drive(options) {
+  const child = start(compiled('../native/soak/streams.c'), argsOf(options), {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   let output = ''
   child.stdout.setEncoding('utf8').on('data', (text) => (output += text))
   const done = once(child, 'close').then(([status, signal]) => {

@@ -4,7 +4,8 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { start } from './machine.mjs'
-import { compiled, drive, endFairlead, folder, insideOf, relayThreads } from './soakfairlead.mjs'
+import { folder } from './programs.mjs'
+import { drive, endFairlead, insideOf, relayThreads } from './soakfairlead.mjs'
 import { say, startFairlead } from './soakfairlead.mjs'
 import { fourWays } from './soakstreams.mjs'
 
@@ -47,7 +48,6 @@ const CASES = [
 
 export async function faults({ plane, only }) {
   if (plane === 'portable') throw new Error('faults are for the native plane')
-  const program = compiled('streams')
   // No kernel says EAGAIN of a socket that takes more, and then is silent: such a flow stands still until it is idle.
   const { api, names, servers, ends } = await fourWays({
     client_idle_timeout: '3s',
@@ -56,7 +56,7 @@ export async function faults({ plane, only }) {
   const fairlead = await startFairlead({ plane: 'native', api, servers, level: 'info' })
   let alive = true
   fairlead.ended.then(() => (alive = false))
-  await drive(program, { ...ends, short: true, flows: 1000 }).done
+  await drive({ ...ends, short: true, flows: 1000 }).done
   await sleep(IDLE_MS)
   const before = { descriptors: fairlead.descriptors(), names, api }
   const wrong = []
@@ -64,7 +64,7 @@ export async function faults({ plane, only }) {
   for (const each of CASES) {
     const name = each.inject.join(' and ')
     if (!name.includes(only)) continue
-    const faults = await tryOne({ program, ends, fairlead, before }, each, name)
+    const faults = await tryOne({ ends, fairlead, before }, each, name)
     wrong.push(...faults.map((fault) => `${name}: ${fault}`))
     if (!alive)
       return [...wrong, `fairlead ended with ${await fairlead.ended}: ${fairlead.output().slice(-2000)}`]
@@ -72,10 +72,10 @@ export async function faults({ plane, only }) {
   return [...wrong, ...(await endFairlead(fairlead))]
 }
 
-async function tryOne({ program, ends, fairlead, before }, { inject, failsThread }, name) {
+async function tryOne({ ends, fairlead, before }, { inject, failsThread }, name) {
   const { pid } = fairlead
   const written = fairlead.output().length
-  const load = drive(program, { ...ends, lenient: true, 'stuck-ms': STUCK_MS, seed: name.length })
+  const load = drive({ ...ends, lenient: true, 'stuck-ms': STUCK_MS, seed: name.length })
   if (!name.startsWith('pipe2')) await sleep(LOAD_MS)
   const log = `${folder}/strace`
   const calls = inject.map((each) => each.split(':')[0]).join()
@@ -93,7 +93,7 @@ async function tryOne({ program, ends, fairlead, before }, { inject, failsThread
   const count = readFileSync(log, 'utf8').split('(INJECTED)').length - 1
 
   const began = performance.now()
-  const again = await drive(program, {
+  const again = await drive({
     ...ends,
     short: true,
     flows: 40,

@@ -2,7 +2,7 @@
 
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { say } from './soakfairlead.mjs'
+import { endFairlead, insideOf, say } from './soakfairlead.mjs'
 
 export const MIB = 2 ** 20
 /** What garbage collection leaves to chance: a leak of ten bytes a flow is as much. */
@@ -11,6 +11,8 @@ const HEAP_SLACK = 2 * MIB
 const RESIDENT_SLACK = 8 * MIB
 /** Handles and requests that may be kept to be used again. */
 const ALIVE_SLACK = 8
+/** After a first tenth, until what goes by itself has gone. */
+const REST_MS = 3_000
 /** How long what is left over may take to go. */
 const SETTLE_MS = 20_000
 
@@ -21,8 +23,33 @@ export async function figures(fairlead) {
   return { ...told, descriptors: fairlead.descriptors() }
 }
 
+/**
+ * Has `work(count, part)` do a tenth of so many, then the rest. What went wrong, and what has been left over since the
+ * first tenth: what is needed once has been had by then.
+ */
+export async function leftOver(fairlead, count, work) {
+  const first = Math.ceil(count / 10)
+  const wrong = await work(first, 1)
+  await sleep(REST_MS)
+  const before = await figures(fairlead)
+  show(`after ${first}`, before)
+  wrong.push(...(await work(count - first, 2)))
+  show('at once', await figures(fairlead))
+  const { after, leaks } = await settle(fairlead, before)
+  show(`after ${count}`, after)
+  return [...wrong, ...leaks]
+}
+
+/** Ends fairlead when all sessions are over, and says what is left of them beside what there was when it had `begun`. */
+export async function emptied(fairlead, api, names, begun) {
+  const unbounded = { heap: Infinity, external: Infinity, resident: Infinity }
+  const { after, leaks } = await settle(fairlead, { ...begun, ...unbounded })
+  show('when all are gone', after)
+  return [...leaks, ...(await insideOf(api, names)), ...(await endFairlead(fairlead))]
+}
+
 /** Asks until nothing is left over, or for SETTLE_MS. */
-export async function settle(fairlead, before) {
+async function settle(fairlead, before) {
   const end = performance.now() + SETTLE_MS
   for (;;) {
     const after = await figures(fairlead)

@@ -5,16 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ask, startEcho } from './datagrams.mjs'
 import { residentKiB } from './machine.mjs'
 import { datagramServer } from './proxies.mjs'
-import { endFairlead, insideOf, ports, say, server, startFairlead } from './soakfairlead.mjs'
-import { MIB, figures, settle, show } from './soakfigures.mjs'
-
-/** How many clients really ask, and how often together in a second. */
-const REAL = 50
-const REAL_RATE = 500
-/** Of their questions, that may go without an answer. */
-const REAL_LOST = 0.01
-/** Theirs are addresses that no flood comes from. */
-const REAL_FIRST = 12 << 20
+import { ports, say, server, startFairlead } from './soakfairlead.mjs'
+import { MIB, emptied, figures, show } from './soakfigures.mjs'
+import { startReal } from './soakreal.mjs'
 
 const SOURCES = { native: 1_000_000, portable: 200_000 }
 /** New clients a second: about half of what a plane can elect for. */
@@ -23,6 +16,7 @@ const MAX_SESSIONS = 4_096
 const IDLE = '3s'
 
 const TIMES = 1_000
+const LOUD_CLIENTS = 50
 const LOUD_RATE = { native: 100, portable: 20 }
 const LOUD_SECONDS = 20
 
@@ -67,7 +61,7 @@ export async function loud({ plane }) {
   const fairlead = await startFairlead({ plane, api, servers, probed: true })
   const begun = await figures(fairlead)
   const shout = (seconds) =>
-    ask({ to: `127.0.0.1:${behind}`, sessions: REAL, rate: LOUD_RATE[plane], seconds }).told()
+    ask({ to: `127.0.0.1:${behind}`, sessions: LOUD_CLIENTS, rate: LOUD_RATE[plane], seconds }).told()
   const real = await startReal(to)
   await shout(2)
   const { told, grown } = await during(fairlead, () => shout(LOUD_SECONDS))
@@ -76,31 +70,6 @@ export async function loud({ plane }) {
   const wrong = await real.judged()
   if (told.wrong > 0) wrong.push(`${told.wrong} loud answers were wrong`)
   return [...wrong, ...excess(plane, grown), ...(await emptied(fairlead, api, ['asked', 'loud'], begun))]
-}
-
-/** Starts those who really ask. `judged` ends them. */
-export async function startReal(to, lost = REAL_LOST) {
-  const asking = ask({ to, sessions: REAL, rate: REAL_RATE, first: REAL_FIRST, seconds: 86_400, open: true })
-  const { unopened } = await asking.told()
-  asking.next()
-  return {
-    async judged() {
-      asking.end()
-      const told = await asking.told()
-      const share = told.lost / told.asked
-      say(
-        `${REAL} clients asked ${told.asked} times: ${told.lost} not answered (${(share * 100).toFixed(2)} %), ` +
-          `half within ${told.p50} µs, 99 % within ${told.p99} µs`,
-      )
-      return [
-        ...(unopened > 0 ? [`${unopened} of ${REAL} clients had no answer before it began`] : []),
-        ...(told.wrong > 0 ? [`${told.wrong} answers were wrong`] : []),
-        ...(share > lost
-          ? [`not answered: expected at most ${lost * 100} %, got ${(share * 100).toFixed(2)} %`]
-          : []),
-      ]
-    },
-  }
 }
 
 /** What `work` gives, the most descriptors meanwhile, and by how many bytes resident memory has grown at most. */
@@ -125,12 +94,4 @@ function excess(plane, grown) {
   return grown > most
     ? [`resident memory: expected ${most / MIB} MiB more at most, got ${(grown / MIB).toFixed(1)}`]
     : []
-}
-
-/** Ends fairlead when all sessions are over, and says what is left of them beside what there was when it had `begun`. */
-export async function emptied(fairlead, api, names, begun) {
-  const unbounded = { heap: Infinity, external: Infinity, resident: Infinity }
-  const { after, leaks } = await settle(fairlead, { ...begun, ...unbounded })
-  show('when all are gone', after)
-  return [...leaks, ...(await insideOf(api, names)), ...(await endFairlead(fairlead))]
 }

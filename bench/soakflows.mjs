@@ -1,15 +1,13 @@
 // Flows of every sort; afterwards descriptors, timers, handles and memory must be back where they were after the first
 // tenth.
 
-import { setTimeout as sleep } from 'node:timers/promises'
-import { compiled, drive, endFairlead, insideOf, ports, say } from './soakfairlead.mjs'
+import { drive, endFairlead, insideOf, ports, say } from './soakfairlead.mjs'
 import { server, startFairlead, tolerated } from './soakfairlead.mjs'
-import { figures, settle, show } from './soakfigures.mjs'
+import { leftOver } from './soakfigures.mjs'
 
 const CONCURRENCY = 128
 
 export async function flows({ plane, flows }) {
-  const streams = compiled('streams')
   const [backend, dead, web, refused, idle, api] = await ports(6)
   const fairlead = await startFairlead({
     plane,
@@ -20,7 +18,7 @@ export async function flows({ plane, flows }) {
   // Several addresses, so that ports in TIME_WAIT do not run out.
   const everywhere = (port) => Array.from({ length: 8 }, (_, i) => `127.0.0.${i + 1}:${port}`)
   const soak = async (count, seed) => {
-    const { done } = drive(streams, {
+    const { done } = drive({
       to: everywhere(web),
       refused: everywhere(refused),
       idle: everywhere(idle),
@@ -37,17 +35,9 @@ export async function flows({ plane, flows }) {
     return told.faults > 0 ? [`${told.faults} flows did not go as they should`] : []
   }
 
-  const first = Math.ceil(flows / 10)
-  const wrong = await soak(first, 1)
-  await sleep(3_000)
-  const before = await figures(fairlead)
-  show(`after ${first}`, before)
-  wrong.push(...(await soak(flows - first, 2)))
-  show('at once', await figures(fairlead))
-  const { after, leaks } = await settle(fairlead, before)
-  show(`after ${flows}`, after)
+  const wrong = await leftOver(fairlead, flows, soak)
   const inside = await insideOf(api, ['web', 'refused', 'idle'])
-  return [...wrong, ...leaks, ...inside, ...(await endFairlead(fairlead))]
+  return [...wrong, ...inside, ...(await endFairlead(fairlead))]
 }
 
 /** Two of `web`'s backends, fewer than are tried for one client, and all of `refused`'s take no connections. */

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ask, startEcho } from './datagrams.mjs'
 import { datagramServer } from './proxies.mjs'
 import { endFairlead, insideOf, ports, say, server, startFairlead, totalsOf } from './soakfairlead.mjs'
-import { figures, settle, show } from './soakfigures.mjs'
+import { leftOver } from './soakfigures.mjs'
 
 const SESSIONS = { native: 10_000_000, portable: 200_000 }
 /** Nobody asks again before the last answer has ended the session. */
@@ -33,17 +33,9 @@ export async function sessions({ plane, sessions = SESSIONS[plane] }) {
     ]
   }
 
-  const first = Math.ceil(sessions / 10)
-  const wrong = await soak(first)
-  await sleep(1_000)
-  const before = await figures(fairlead)
-  show(`after ${first}`, before)
-  wrong.push(...(await soak(sessions - first)))
-  show('at once', await figures(fairlead))
-  const { after, leaks } = await settle(fairlead, before)
-  show(`after ${sessions}`, after)
+  const wrong = await leftOver(fairlead, sessions, soak)
   wrong.push(...(await miscounted(api, sessions)))
-  return [...wrong, ...leaks, ...(await insideOf(api, ['once'])), ...(await endFairlead(fairlead))]
+  return [...wrong, ...(await insideOf(api, ['once'])), ...(await endFairlead(fairlead))]
 }
 
 /** Threads tell what they have counted a little later. */

@@ -1,7 +1,8 @@
 // Every byte of long streams, over IPv4 and unix sockets on either side, compared with what was sent.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { compiled, drive, endFairlead, folder, insideOf, ports } from './soakfairlead.mjs'
+import { folder } from './programs.mjs'
+import { drive, endFairlead, insideOf, ports } from './soakfairlead.mjs'
 import { say, server, startFairlead, tolerated } from './soakfairlead.mjs'
 
 const CONCURRENCY = 64
@@ -17,14 +18,13 @@ export async function fourWays(more) {
 }
 
 export async function streams({ plane, gigabytes }) {
-  const program = compiled('streams')
   const { api, names, servers, ends } = await fourWays()
   const fairlead = await startFairlead({ plane, api, servers })
-  await drive(program, { ...ends, ...tolerated(plane), short: true, flows: 1000 }).done
+  await drive({ ...ends, ...tolerated(plane), short: true, flows: 1000 }).done
   await sleep(1_500)
   const before = fairlead.descriptors()
   const seed = Date.now() % 1e6
-  const told = await drive(program, { ...ends, ...tolerated(plane), gigabytes, seed }).done
+  const told = await drive({ ...ends, ...tolerated(plane), gigabytes, seed }).done
   for (const line of told.lines) say(line)
   const right = told.up + told.down
   say(

@@ -1,5 +1,15 @@
 // Medians, what they are worth, and how they are written.
 
+/** One figure of every round. */
+export function of(rounds, figure) {
+  return rounds.map((round) => round[figure])
+}
+
+/** Its sum over all rounds. */
+export function total(rounds, figure) {
+  return of(rounds, figure).reduce((sum, value) => sum + value, 0)
+}
+
 /** The middle of some numbers; the mean of the two in the middle when they are even. */
 export function median(values) {
   const sorted = [...values].sort((a, b) => a - b)
@@ -75,6 +85,11 @@ export function verdict(value, goal) {
 
 export function fixed(value, digits) {
   return value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits })
+}
+
+/** `3 of 120,000`: how many were lost of those asked, all rounds together. */
+export function lossOf(rounds) {
+  return `${fixed(total(rounds, 'lost'), 0)} of ${fixed(total(rounds, 'asked'), 0)}`
 }
 
 /** A Markdown table; cells of the first column stand left, the others right. */

@@ -1,7 +1,7 @@
 // Requests a second and the processor time each costs the proxy.
 
 import { profiled } from './profile.mjs'
-import { PEERS, SPLICING, TARGETS, label, startOrigin, startTarget } from './proxies.mjs'
+import { PEERS, SPLICING, TARGETS, label, startOrigin, startTargets } from './proxies.mjs'
 import { untilClear } from './rounds.mjs'
 import { interval, lowest, median, ratio, ratios, spread, table, verdict } from './statistics.mjs'
 import { WORKLOADS } from './workloads.mjs'
@@ -12,8 +12,7 @@ export const name = 'throughput'
 export async function run({ rounds, say, chosen, workloads: keys, perf }) {
   const origin = await startOrigin()
   const names = chosen(TARGETS)
-  const targets = []
-  for (const name of names) targets.push(await startTarget(name, { backends: [`127.0.0.1:${origin.port}`] }))
+  const targets = await startTargets(names, { backends: [`127.0.0.1:${origin.port}`] })
   const workloads = []
   for (const { key, name, goals, load } of WORKLOADS.filter(({ key }) => keys.includes(key))) {
     for (const target of targets) await drive(target, { ...load, seconds: 1 }) // to warm up

@@ -1,16 +1,19 @@
 // DNS queries through a proxy: dnsperf asks, Knot answers.
 
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { freePorts, start, stop, until } from './machine.mjs'
-import { PLANES, folder, label, startTarget } from './proxies.mjs'
+import { folder } from './programs.mjs'
+import { PLANES, label, startTargets } from './proxies.mjs'
 import { answersDatagram } from './ready.mjs'
-import { interleave } from './rounds.mjs'
-import { fixed, ratio, spread, table } from './statistics.mjs'
+import { byName, interleave } from './rounds.mjs'
+import { fixed, lossOf, of, ratio, spread, table } from './statistics.mjs'
 
 const CLIENTS = 64
 const NAMES = 1_000
 const SECONDS = 3
+const QUERIES = `${folder}/queries`
 
 export const name = 'udpdns'
 
@@ -22,13 +25,12 @@ export async function run({ rounds, say, chosen }) {
     }
   const knot = await startKnot()
   const names = chosen(['direct', 'nginx', ...PLANES])
-  const targets = []
-  for (const name of names)
-    targets.push(await startTarget(name, { backends: [`127.0.0.1:${knot.port}`], udp: { idle: '60s' } }))
+  const setup = { backends: [`127.0.0.1:${knot.port}`], udp: { idle: '60s' } }
+  const targets = await startTargets(names, setup)
   for (const target of targets) await queries(target, 1) // to warm up
   const results = await interleave(targets, rounds, say, (target) => queries(target, SECONDS))
   for (const each of [...targets, knot]) await each.stop()
-  return Object.fromEntries(names.map((name, i) => [name, results[i]]))
+  return byName(names, results)
 }
 
 function isThere(tool) {
@@ -53,7 +55,7 @@ async function startKnot() {
     'ns A 192.0.2.1',
   ]
   writeFileSync(`${home}/bench.zone`, `${[...head, ...hosts].join('\n')}\n`)
-  writeFileSync(queriesFile, hosts.map((_, i) => `h${i}.bench A\n`).join(''))
+  writeFileSync(QUERIES, hosts.map((_, i) => `h${i}.bench A\n`).join(''))
   const config = `
 server:
     rundir: "${home}"
@@ -80,54 +82,33 @@ zone:
   return { port, stop: () => stop(child, 'SIGTERM') }
 }
 
-const queriesFile = `${folder}/queries`
-
 /** One run of dnsperf: queries a second, processor time of the proxy for each in microseconds, and losses. */
 async function queries(target, seconds) {
   const before = target.cpuMs?.()
-  const args = [
-    '-s',
-    '127.0.0.1',
-    '-p',
-    target.port,
-    '-d',
-    queriesFile,
-    '-l',
-    seconds,
-    '-c',
-    CLIENTS,
-    '-q',
-    CLIENTS,
-  ]
-  const child = start('dnsperf', [...args, '-T', '1', '-t', '1'].map(String), {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
+  const load = { d: QUERIES, l: seconds, c: CLIENTS, q: CLIENTS, T: 1, t: 1 }
+  const options = Object.entries({ s: '127.0.0.1', p: target.port, ...load })
+  const args = options.flatMap(([name, value]) => [`-${name}`, String(value)])
+  const child = start('dnsperf', args, { stdio: ['ignore', 'pipe', 'inherit'] })
   let text = ''
   child.stdout.setEncoding('utf8').on('data', (part) => (text += part))
-  await new Promise((resolve) => child.once('close', resolve))
+  await once(child, 'close')
   const usedMs = target.cpuMs?.() - before
   const number = (what) => Number(new RegExp(`${what}:\\s+([\\d.]+)`).exec(text)?.[1])
-  const [sent, completed, lost] = ['Queries sent', 'Queries completed', 'Queries lost'].map(number)
+  const [asked, completed, lost] = ['Queries sent', 'Queries completed', 'Queries lost'].map(number)
   if (!(completed > 0) || !text.includes(`NOERROR ${completed} (100.00%)`))
     throw new Error(`${target.name}: expected every answer to be NOERROR, got ${text}`)
-  return { rate: number('Queries per second'), cpuUs: (usedMs * 1000) / completed, sent, lost }
+  return { rate: number('Queries per second'), cpuUs: (usedMs * 1000) / completed, asked, lost }
 }
 
 export function report(results) {
   if (!results) return '\nNot measured: knotd or dnsperf is missing.'
   const { nginx } = results
-  const of = (runs, key) => runs.map((one) => one[key])
-  const sum = (runs, key) =>
-    fixed(
-      of(runs, key).reduce((all, one) => all + one, 0),
-      0,
-    )
   const rows = Object.entries(results).map(([name, runs]) => [
     label(name),
     name === 'direct' ? '' : spread(of(runs, 'cpuUs'), 2),
     nginx && PLANES.includes(name) ? ratio(of(runs, 'cpuUs'), of(nginx, 'cpuUs')) : '',
     spread(of(runs, 'rate'), 0),
-    `${sum(runs, 'lost')} of ${sum(runs, 'sent')}`,
+    lossOf(runs),
   ])
   return `
 dnsperf with ${CLIENTS} clients and as many queries under way, a zone of ${fixed(NAMES, 0)} names, Knot with one thread on the processor of

@@ -6,7 +6,7 @@ import { connect } from 'node:net'
 import { decode, encode, streamDecode, streamEncode } from 'dns-packet'
 import t from 'tap'
 import type { Test } from 'tap'
-import { nameserver } from '../../test/support/nameserver.ts'
+import { a, nameserver } from '../../test/support/nameserver.ts'
 import { spawnFairlead } from '../../test/support/spawned.ts'
 
 /** A client with a port of its own, which asks again until it is answered. */
@@ -32,9 +32,7 @@ function client(t: Test, port: number) {
 t.test('dns-resolvers', async (t) => {
   const silent = new Set<string>()
   const resolver = (data: string) =>
-    nameserver(t, ({ name }) =>
-      silent.has(data) ? undefined : { answers: [{ type: 'A', name, ttl: 60, data }] },
-    )
+    nameserver(t, ({ name }) => (silent.has(data) ? undefined : { answers: [a(name, data)] }))
   const [one, two] = await Promise.all([resolver('192.0.2.1'), resolver('192.0.2.2')])
   const fairlead = await spawnFairlead(t, new URL('fairlead.toml', import.meta.url), {
     '127.0.0.1:3053': '127.0.0.1:0',

@@ -1,29 +1,26 @@
 // One sender, two collectors, and one of them down for a while.
 
-import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
 import type { Test } from 'tap'
+import { talker } from '../../test/support/datagrams.ts'
 import { spawnFairlead } from '../../test/support/spawned.ts'
 import { until } from '../../test/support/until.ts'
 
-/** A collector on `host`: its UDP port, its health over HTTP on `port` or a free one, and what it was sent. */
+/** A collector on `host`: what it was sent over UDP, and its health over HTTP on `port` or a free one. */
 async function collector(t: Test, host: string, port = 0) {
-  const state = { well: true, messages: [] as string[] }
-  const udp = createSocket('udp4', (bytes) => state.messages.push(bytes.toString()))
-  udp.bind(0, host)
-  await once(udp, 'listening')
+  const state = { well: true }
+  const { heard, port: udp } = await talker(t, { host })
   const http = createServer((_, response) => response.writeHead(state.well ? 200 : 503).end())
   http.listen(port, host)
   await once(http, 'listening')
   t.teardown(() => {
-    udp.close()
     http.closeAllConnections()
     http.close()
   })
-  return { state, address: `${host}:${udp.address().port}`, health: (http.address() as AddressInfo).port }
+  return { state, heard, address: `${host}:${udp}`, health: (http.address() as AddressInfo).port }
 }
 
 t.test('syslog-relay', async (t) => {
@@ -37,13 +34,12 @@ t.test('syslog-relay', async (t) => {
     'check_port = 8686': `check_port = ${one.health}`,
   })
   const port = fairlead.port('syslog')
-  const sender = createSocket('udp4')
-  t.teardown(() => sender.close())
-  const counts = () => [one.state.messages.length, two.state.messages.length] as const
+  const sender = await talker(t)
+  const counts = () => [one.heard.length, two.heard.length] as const
   /** Sends messages one by one and waits until all have arrived. */
   const send = async (count: number) => {
     const before = counts()
-    for (let i = 0; i < count; i++) sender.send(`<13>message ${i}`, port, '127.0.0.1')
+    for (let i = 0; i < count; i++) await sender.say(port, `<13>message ${i}`)
     await until(() => counts()[0] + counts()[1] === before[0] + before[1] + count, 'all messages')
     return counts().map((each, i) => each - before[i]!)
   }

@@ -3,6 +3,7 @@
 
 import t from 'tap'
 import type { Test } from 'tap'
+import { addressText } from '../../src/core/address.ts'
 import type { HostPort } from '../../src/core/address.ts'
 import { hosts } from '../support/hosts.ts'
 import type { Hosts } from '../support/hosts.ts'
@@ -12,6 +13,9 @@ import { until } from '../support/until.ts'
 const native = PLANES.find(({ name }) => name === 'native')!
 
 const place = (host: string, port: number): HostPort => ({ host, port })
+
+/** The same as text. */
+const at = (host: string, port: number) => addressText(place(host, port))
 
 /** The two families: where each host is. */
 const FAMILIES = {
@@ -100,8 +104,6 @@ print(there, back)
 
 type Family = (typeof FAMILIES)[keyof typeof FAMILIES]
 
-const text = ({ host, port }: HostPort) => (host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`)
-
 /** Settings of a server that brings datagrams to those backends. */
 const server = (
   bind: string | readonly string[],
@@ -113,7 +115,7 @@ const server = (
   bind,
   balance: 'roundrobin',
   udp,
-  discovery: { kind: 'static', static_list: backends.map(text) },
+  discovery: { kind: 'static', static_list: backends.map(addressText) },
   ...more,
 })
 
@@ -148,14 +150,14 @@ for (const way of ['iif', 'socket'] as const)
       const deep = place(of.deep, 4000)
       const transparent = true
       await all.balance('native', {
-        plain: server(text(place(of.front, 3000)), [near]),
-        one: server(text(place(of.front, 3001)), [near], { transparent }),
-        both: server(text(place(of.front, 3002)), [near, deep], { transparent, max_requests: 2 }),
-        brief: server(text(place(of.front, 3003)), [near], { transparent, max_responses: 1 }),
-        shots: server(text(place(of.front, 3004)), [near], { transparent, max_requests: 1 }),
+        plain: server(at(of.front, 3000), [near]),
+        one: server(at(of.front, 3001), [near], { transparent }),
+        both: server(at(of.front, 3002), [near, deep], { transparent, max_requests: 2 }),
+        brief: server(at(of.front, 3003), [near], { transparent, max_responses: 1 }),
+        shots: server(at(of.front, 3004), [near], { transparent, max_requests: 1 }),
         every: server(':3005', [near], { transparent }),
-        moved: server(text(place(of.front, 3006)), [place(of.backend, 4999), near], { transparent }),
-        wide: server(text(place(of.front, 3007)), [deep], { transparent }),
+        moved: server(at(of.front, 3006), [place(of.backend, 4999), near], { transparent }),
+        wide: server(at(of.front, 3007), [deep], { transparent }),
       })
       const client = all.on('client')
       const ask = (port: number, from = 0) =>
@@ -230,7 +232,7 @@ for (const { name, skip } of PLANES)
     onHosts(t, 'answers leave from the address asked', 'iif', async (t, all, of) => {
       await all.balance(name, {
         every: server(':3000', [place(of.backend, 4000)]),
-        any: server(`${text(place(of.every, 3001))}`, [place(of.backend, 4000)]),
+        any: server(at(of.every, 3001), [place(of.backend, 4000)]),
       })
       for (const port of [3000, 3001])
         for (const host of [of.front, of.second]) {
@@ -250,8 +252,8 @@ for (const { name, skip } of PLANES)
 
     onHosts(t, 'ways that are too narrow', 'iif', async (t, all, of) => {
       await all.balance(name, {
-        near: server(text(place(of.front, 3000)), [place(of.backend, 4000)]),
-        deep: server(text(place(of.front, 3001)), [place(of.deep, 4000)]),
+        near: server(at(of.front, 3000), [place(of.backend, 4000)]),
+        deep: server(at(of.front, 3001), [place(of.deep, 4000)]),
         every: server(':3002', [place(of.deep, 4000)]),
       })
       for (const port of [3000, 3001, 3002])
@@ -280,8 +282,8 @@ for (const { name, skip } of PLANES)
       await all.start('backend', 'ready', 'python3', '-c', PIECES_BACKEND)
       await all.start('deep', 'ready', 'python3', '-c', PIECES_BACKEND)
       await all.balance(name, {
-        near: server(text(place(of.front, 3000)), [place(of.backend, 4100)]),
-        deep: server(text(place(of.front, 3001)), [place(of.deep, 4100)]),
+        near: server(at(of.front, 3000), [place(of.backend, 4100)]),
+        deep: server(at(of.front, 3001), [place(of.deep, 4100)]),
         every: server(':3002', [place(of.backend, 4100)]),
       })
       for (const port of [3000, 3001, 3002])
@@ -303,9 +305,9 @@ for (const { name, skip } of PLANES)
       const two = [place(of.backend, 4001), place(of.backend, 4002)]
       await all.on('backend').serve(place(of.every, 4001), place(of.every, 4002))
       await all.balance(name, {
-        ports: server(text(place(of.front, 3000)), two),
-        nobody: server(text(place(of.front, 3001)), [place(of.nobody, 4000)]),
-        near: server(text(place(of.front, 3002)), [place(of.backend, 4000)]),
+        ports: server(at(of.front, 3000), two),
+        nobody: server(at(of.front, 3001), [place(of.nobody, 4000)]),
+        near: server(at(of.front, 3002), [place(of.backend, 4000)]),
       })
       const client = all.on('client')
       const ask = (port: number) => client.ask({ to: place(of.front, port), from: place(of.client, 5000) })
@@ -330,9 +332,9 @@ for (const { name, skip } of PLANES)
     onHosts(t, 'one session for all ports of an address', 'iif', async (t, all, of) => {
       const ip = { session_key: 'ip' }
       await all.balance(name, {
-        ip: server(text(place(of.front, 3000)), [place(of.backend, 4000)], ip),
+        ip: server(at(of.front, 3000), [place(of.backend, 4000)], ip),
         every: server(':3001', [place(of.backend, 4000)], ip),
-        address: server(text(place(of.front, 3002)), [place(of.backend, 4000)]),
+        address: server(at(of.front, 3002), [place(of.backend, 4000)]),
       })
       const more = Array.from({ length: 8 }, (_, i) =>
         of === FAMILIES.four ? `10.200.0.${100 + i}` : `fd00:200::${100 + i}`,
@@ -365,7 +367,7 @@ for (const { name, skip } of PLANES)
     if (name === 'portable') return
     onHosts(t, 'a host that cannot be reached loses its sessions', 'iif', async (t, all, of) => {
       const front = (port: number, gone: string, more = {}) =>
-        server(text(place(of.front, port)), [place(gone, 4000), place(of.backend, 4000)], {}, more)
+        server(at(of.front, port), [place(gone, 4000), place(of.backend, 4000)], {}, more)
       await all.balance(name, {
         nobody: front(3000, of.nobody),
         beyond: front(3001, of.beyond),
@@ -397,11 +399,11 @@ for (const { name, skip } of PLANES)
       const gone = [of.nobody, `${of.nobody.slice(0, -1)}8`, `${of.nobody.slice(0, -1)}7`]
       await all.balance(name, {
         shots: server(
-          text(place(of.front, 3000)),
+          at(of.front, 3000),
           [...gone.map((host) => place(host, 4000)), place(of.backend, 4000)],
           { max_requests: 1 },
         ),
-        plain: server(text(place(of.front, 3001)), [place(of.backend, 4000)]),
+        plain: server(at(of.front, 3001), [place(of.backend, 4000)]),
       })
       const client = all.on('client')
       const shot = { to: place(of.front, 3000), from: place(of.client, 5000), bytes: 1000 }

@@ -10,7 +10,7 @@ import type { Address } from '../../src/core/address.ts'
 import { addressText, parseBackendAddress } from '../../src/core/address.ts'
 import { found } from '../../src/core/backend.ts'
 import type { Found } from '../../src/core/backend.ts'
-import type { DatagramSpec, FlowEnd } from '../../src/plane/plane.ts'
+import type { FlowEnd } from '../../src/plane/plane.ts'
 import { Pool } from '../../src/pool/pool.ts'
 import { Admission } from '../../src/server/admission.ts'
 import type { AdmissionOptions } from '../../src/server/admission.ts'
@@ -21,6 +21,7 @@ import { Room } from '../../src/server/room.ts'
 import { Totals } from '../../src/server/totals.ts'
 import { FakeClock } from '../support/clock.ts'
 import { FakePlane } from '../support/fakeplane.ts'
+import { DATAGRAMS } from '../support/ledger.ts'
 import { clientInitial, longHeader, serverInitial, shortHeader } from '../support/quic.ts'
 
 const SILENT = { error() {}, warn() {}, info() {}, debug() {} }
@@ -33,17 +34,6 @@ const SPEC = {
   undecidedMs: 0,
   keepAliveMs: 0,
   report: false,
-}
-
-const DATAGRAMS: DatagramSpec = {
-  sessionKey: 'address',
-  maxRequests: 0,
-  maxResponses: 0,
-  maxSessions: 0,
-  tellUnreachable: true,
-  glimpses: 4,
-  receiveBuffer: 0,
-  access: undefined,
 }
 
 async function setUp(lines: (string | Found)[], options: Partial<AdmissionOptions> & { most?: number } = {}) {
@@ -78,7 +68,7 @@ async function setUp(lines: (string | Found)[], options: Partial<AdmissionOption
     ...options,
   })
   const plane = new FakePlane()
-  const datagrams = options.datagrams && DATAGRAMS
+  const datagrams = options.datagrams && { ...DATAGRAMS, glimpses: 4 }
   const listening = await plane.listen({ ...SPEC, ...(datagrams && { datagrams }) }, admission)
   admission.attach(listening)
   pool.traffic.readFrom(listening)

@@ -5,29 +5,18 @@ import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 import t from 'tap'
+import type { Test } from 'tap'
 import { compileAccess } from '../../src/access/rules.ts'
 import { parseBind } from '../../src/core/address.ts'
 import type { HostPort } from '../../src/core/address.ts'
 import type { Arrival, DatagramSpec, FlowEnd, ListenSpec, Plane } from '../../src/plane/plane.ts'
-import { answering, deadEnd, echo, named, talker } from '../support/datagrams.ts'
+import { answering, deadEnd, echo, named, talker, talkers } from '../support/datagrams.ts'
 import { NO_IPV6 } from '../support/ipv6.ts'
-import { behaviour, dial, ended, LedgerDesk, serve, SPEC, to } from '../support/ledger.ts'
+import { behaviour, DATAGRAMS, dial, ended, LedgerDesk, serve, SPEC, to } from '../support/ledger.ts'
 import type { Script, Served } from '../support/ledger.ts'
 import { PLANES } from '../support/planes.ts'
 import { descriptors, settled } from '../support/streams.ts'
 import { until } from '../support/until.ts'
-
-/** No limit at all. */
-const DATAGRAMS: DatagramSpec = {
-  sessionKey: 'address',
-  maxRequests: 0,
-  maxResponses: 0,
-  maxSessions: 0,
-  tellUnreachable: true,
-  glimpses: 0,
-  receiveBuffer: 0,
-  access: undefined,
-}
 
 /** Listens for datagrams on a free port. */
 function sessions(
@@ -37,6 +26,21 @@ function sessions(
   spec: Partial<ListenSpec> = {},
 ): Promise<Served> {
   return serve(plane, script, { ...spec, datagrams: { ...DATAGRAMS, ...datagrams } })
+}
+
+/** A session that has lost its backend, of row 1, and does not know yet where to `goOn`: at `server`, of row 2. */
+async function stranded(t: Test, plane: Plane) {
+  const dead = await deadEnd()
+  const server = await answering(t)
+  const served = await sessions(plane, {
+    arrived: () => dial(dead, { backend: 1 }),
+    dialFailed: () => ({ later: true }),
+  })
+  const client = await talker(t)
+  await client.say(served.port, 'number 0')
+  await until(() => served.desk.failures.length === 1)
+  const goOn = () => served.answer(served.desk.arrivals[0]!.flow, dial(server.address, { backend: 2 }))
+  return { served, client, server, goOn }
 }
 
 /** Ends what is left, and gives all ends. */
@@ -111,7 +115,7 @@ for (const { name, skip, make } of PLANES) {
     await behaviour(t, 'many clients have a session each, and hear only what is theirs', async (t) => {
       const server = await answering(t)
       const served = await sessions(plane, to(server.address))
-      const clients = await Promise.all(Array.from({ length: 100 }, () => talker(t)))
+      const clients = await talkers(t, 100)
       for (const round of numbered(5))
         await Promise.all(
           clients.map(async (each) => {
@@ -568,33 +572,17 @@ for (const { name, skip, make } of PLANES) {
     })
 
     await behaviour(t, 'what comes while the next backend is looked for goes there in order', async (t) => {
-      const dead = await deadEnd()
-      const server = await answering(t)
-      const served = await sessions(plane, {
-        arrived: () => dial(dead, { backend: 1 }),
-        dialFailed: () => ({ later: true }),
-      })
-      const client = await talker(t)
-      await client.say(served.port, 'number 0')
-      await until(() => served.desk.failures.length === 1)
+      const { served, client, server, goOn } = await stranded(t, plane)
       await client.say(served.port, ...numbered(3, 1))
-      served.answer(served.desk.arrivals[0]!.flow, dial(server.address, { backend: 2 }))
+      goOn()
       await client.hears(4)
       t.same(server.texts, numbered(4))
     })
 
     await behaviour(t, 'a session without a backend is none of the row it had', async (t) => {
-      const dead = await deadEnd()
-      const server = await answering(t)
-      const served = await sessions(plane, {
-        arrived: () => dial(dead, { backend: 1 }),
-        dialFailed: () => ({ later: true }),
-      })
-      const client = await talker(t)
-      await client.say(served.port, 'hello')
-      await until(() => served.desk.failures.length === 1)
+      const { served, client, goOn } = await stranded(t, plane)
       served.listening.drop(1, 'moved')
-      served.answer(served.desk.arrivals[0]!.flow, dial(server.address, { backend: 2 }))
+      goOn()
       await client.hears(1)
       t.same(served.desk.ends, [])
       served.listening.drop(2, 'moved')
@@ -655,7 +643,7 @@ for (const { name, skip, make } of PLANES) {
         { maxRequests: 1, receiveBuffer: 4 << 20 },
         { report: true },
       )
-      const clients = await Promise.all(Array.from({ length: 10 }, () => talker(t)))
+      const clients = await talkers(t, 10)
       await Promise.all(clients.map((each) => each.say(served.port, ...numbered(20))))
       const lost = () => {
         const { queue, undecided, send } = served.listening.drops()
@@ -888,9 +876,9 @@ for (const { name, skip, make } of PLANES) {
     await behaviour(t, 'maxSessions evicts those never answered before any other', async (t) => {
       const server = await answering(t, ({ bytes }) => (bytes[0] === 0x3f ? [bytes] : []))
       const served = await sessions(plane, to(server.address), { maxSessions: 16 })
-      const real = await Promise.all(Array.from({ length: 4 }, () => talker(t)))
+      const real = await talkers(t, 4)
       for (const each of real) await each.asks(served.port, '?')
-      const flood = await Promise.all(Array.from({ length: 100 }, () => talker(t)))
+      const flood = await talkers(t, 100)
       for (const each of flood) await each.say(served.port, 'spoofed')
       const { listening, desk } = served
       // Too many at once are not asked about.
@@ -909,7 +897,7 @@ for (const { name, skip, make } of PLANES) {
     await behaviour(t, 'then it evicts whoever was heard of longest ago', async (t) => {
       const server = await answering(t)
       const served = await sessions(plane, to(server.address), { maxSessions: 8 })
-      const [keen, ...others] = await Promise.all(Array.from({ length: 31 }, () => talker(t)))
+      const [keen, ...others] = await talkers(t, 31)
       await keen!.asks(served.port, 'first')
       for (const each of others) {
         await tick()
@@ -934,7 +922,7 @@ for (const { name, skip, make } of PLANES) {
       async (t) => {
         const server = await answering(t, ({ bytes }) => (bytes[0] === 0x3f ? [bytes] : []))
         const served = await sessions(plane, to(server.address), { maxSessions: 16 })
-        const [telling, listening, ...others] = await Promise.all(Array.from({ length: 62 }, () => talker(t)))
+        const [telling, listening, ...others] = await talkers(t, 62)
         await telling!.asks(served.port, '?telling')
         await listening!.asks(served.port, '?listening')
         const [told, spoken] = [server.callers[0]!, server.callers[1]!]
@@ -957,7 +945,7 @@ for (const { name, skip, make } of PLANES) {
       let row = 2
       const script: Script = { arrived: () => dial(server.address, { backend: row }) }
       const served = await sessions(plane, script, { maxSessions: 8 })
-      const [staying, ...others] = await Promise.all(Array.from({ length: 31 }, () => talker(t)))
+      const [staying, ...others] = await talkers(t, 31)
       await staying!.asks(served.port, 'first')
       row = 1
       for (const [i, each] of others.entries()) {
@@ -972,7 +960,7 @@ for (const { name, skip, make } of PLANES) {
 
     await behaviour(t, 'undecided sessions are evicted too, and pay nothing', async (t) => {
       const served = await sessions(plane, { arrived: () => ({ later: true }) }, { maxSessions: 8 })
-      const clients = await Promise.all(Array.from({ length: 60 }, () => talker(t)))
+      const clients = await talkers(t, 60)
       for (const each of clients) await each.say(served.port, 'hello')
       const { listening, desk } = served
       const all = () => desk.arrivals.length + listening.drops().undecided
@@ -1015,7 +1003,7 @@ for (const { name, skip, make } of PLANES) {
     await behaviour(t, 'with the key ip many ports of one address are one session', async (t) => {
       const server = await answering(t)
       const served = await sessions(plane, to(server.address), { sessionKey: 'ip' })
-      const clients = await Promise.all(Array.from({ length: 40 }, () => talker(t)))
+      const clients = await talkers(t, 40)
       for (const [i, each] of clients.entries()) t.equal(await each.asks(served.port, `${i}`), `${i}`)
       t.equal(served.desk.arrivals.length, 1)
       t.match(await ends(served), [{ requests: 40, responses: 40 }])
@@ -1054,7 +1042,7 @@ for (const { name, skip, make } of PLANES) {
         { receiveBuffer: 4 << 20 },
       )
       const { listening, desk } = served
-      const clients = await Promise.all(Array.from({ length: count }, () => talker(t)))
+      const clients = await talkers(t, count)
       for (const each of clients) await each.say(served.port, 'hello')
       await until(() => desk.arrivals.length === count && listening.flows === count)
       const rows = desk.arrivals.map(({ flow }) => (flow % 10 === 0 ? -1 : flow % 10 < 3 ? 2 : 1))
@@ -1123,7 +1111,7 @@ for (const { name, skip, make } of PLANES) {
         { refuse: 'access' } as const,
       ]
       const served = await sessions(plane, { arrived: ({ flow }) => answers[flow % 4]! })
-      const clients = await Promise.all(Array.from({ length: 40 }, () => talker(t)))
+      const clients = await talkers(t, 40)
       for (const each of clients) await each.say(served.port, 'hello')
       await until(() => served.desk.arrivals.length === 40)
       const refused = served.desk.arrivals.filter(({ flow }) => flow % 4 === 3).length
@@ -1138,7 +1126,7 @@ for (const { name, skip, make } of PLANES) {
     await behaviour(t, 'stop in the middle of traffic ends each session once', async (t) => {
       const server = await answering(t)
       const binds = [await deadEnd()]
-      const clients = await Promise.all(Array.from({ length: 8 }, () => talker(t)))
+      const clients = await talkers(t, 8)
       const chat = setInterval(() => {
         for (const each of clients) void each.say(binds[0]!, 'chat').catch(() => {})
       }, 1)
@@ -1408,7 +1396,7 @@ for (const { name, skip, make } of PLANES) {
     await behaviour(t, 'a thousand sessions leave nothing behind', { skip: before === 0 }, async (t) => {
       const server = await answering(t)
       const served = await sessions(plane, to(server.address), { maxResponses: 1 })
-      const clients = await Promise.all(Array.from({ length: 4 }, () => talker(t)))
+      const clients = await talkers(t, 4)
       const idle = descriptors()
       await Promise.all(
         clients.map(async (each) => {

@@ -9,7 +9,7 @@ import { parseText } from '../../src/config/parse.ts'
 import { addressText } from '../../src/core/address.ts'
 import type { Manager } from '../../src/manager/manager.ts'
 import { openAccessLog } from '../../src/server/accesslog.ts'
-import { answering, deadEnd, named, talker } from '../support/datagrams.ts'
+import { answering, deadEnd, named, talker, talkers } from '../support/datagrams.ts'
 import type { Talker } from '../support/datagrams.ts'
 import { folder } from '../support/folder.ts'
 import { a, nameserver } from '../support/nameserver.ts'
@@ -29,29 +29,28 @@ const PROBE = {
   timeout: '2s',
 }
 
-const lineOf = ({ address }: Pick<Talker, 'address'>) => addressText(address)
+const lineOf = (backend: Talker | string) =>
+  typeof backend === 'string' ? backend : addressText(backend.address)
 
 /** A server of datagrams with a static list of `backends`. */
 function sessions(backends: readonly (Talker | string)[], more: object = {}): object {
-  const lines = backends.map((each) => (typeof each === 'string' ? each : lineOf(each)))
-  return serving(lines, { protocol: 'udp', ...more })
+  return serving(backends.map(lineOf), { protocol: 'udp', ...more })
 }
 
 const alphabet = (t: Test, names: string) => Promise.all([...names].map((name) => named(t, name)))
 
-const crowd = (t: Test, count: number, host = '127.0.0.1') =>
-  Promise.all(Array.from({ length: count }, () => talker(t, { host })))
-
 const ended = (manager: Manager, reason: string, times = 1) =>
   statsUntil(manager, `${times} ends by ${reason}`, ({ endings }) => endings[reason] === times)
 
-/** The sum of all that is counted by reason. */
-const sum = (counts: Record<string, number>) => Object.values(counts).reduce((all, each) => all + each, 0)
+/** The sum of all that is counted, by reason or in a row. */
+const sum = (counts: Readonly<Record<string, number>> | readonly number[]) =>
+  Object.values(counts).reduce((all, each) => all + each, 0)
 
 /** A list of backends in a file, discovered by a program every 50 ms. */
 function listed(t: Test, ...backends: readonly Talker[]) {
   const path = join(folder(t), 'backends')
-  const write = (...now: readonly Talker[]) => place(path, now.map((each) => `${lineOf(each)}\n`).join(''))
+  const write = (...now: readonly (Talker | string)[]) =>
+    place(path, now.map((each) => `${lineOf(each)}\n`).join(''))
   write(...backends)
   return { write, discovery: { kind: 'exec', exec_command: ['cat', path], interval: '50ms' } }
 }
@@ -124,7 +123,7 @@ onEveryPlane((t, running) => {
   t.test('clients are spread in turn, and each stays where it is', async (t) => {
     const backends = await alphabet(t, 'abc')
     const manager = await running(t, { servers: { web: sessions(backends, { balance: 'roundrobin' }) } })
-    const clients = await crowd(t, 9)
+    const clients = await talkers(t, 9)
     const port = portOf(manager, 'web')
     const first = []
     for (const each of clients) first.push(await each.asks(port, 'hi'))
@@ -142,7 +141,7 @@ onEveryPlane((t, running) => {
     const met = new Set<string>()
     for (const host of ['127.0.0.1', '127.0.0.2', '127.0.0.3', '127.0.0.4', '127.0.0.5', '127.0.0.6']) {
       const answers = new Set<string>()
-      for (const each of await crowd(t, 5, host)) answers.add(await each.asks(place, 'hi'))
+      for (const each of await talkers(t, 5, { host })) answers.add(await each.asks(place, 'hi'))
       t.equal(answers.size, 1, host)
       for (const answer of answers) met.add(answer)
     }
@@ -154,7 +153,7 @@ onEveryPlane((t, running) => {
     const settings = { balance: 'leastconn', client_idle_timeout: '200ms' }
     const manager = await running(t, { servers: { web: sessions(backends, settings) } })
     const port = portOf(manager, 'web')
-    for (const each of await crowd(t, 6)) await each.asks(port, 'hi')
+    for (const each of await talkers(t, 6)) await each.asks(port, 'hi')
     t.same(
       backends.map(({ callers }) => callers.length),
       [3, 3],
@@ -177,7 +176,7 @@ onEveryPlane((t, running) => {
     const manager = await running(t, { servers: { web: sessions([], { balance: 'roundrobin', discovery }) } })
     await statsUntil(manager, 'both backends', ({ backends }) => backends.length === 2)
     const port = portOf(manager, 'web')
-    const clients = await crowd(t, 6)
+    const clients = await talkers(t, 6)
     for (const each of clients) await each.asks(port, 'hi')
     t.equal(one.callers.length, 3)
     write(two)
@@ -190,16 +189,13 @@ onEveryPlane((t, running) => {
 
   t.test('a backend that drains keeps its sessions, and is given no new ones', async (t) => {
     const [one, two] = (await alphabet(t, 'ab')) as [Talker, Talker]
-    const path = join(folder(t), 'backends')
-    const write = (...lines: readonly string[]) => place(path, lines.map((line) => `${line}\n`).join(''))
-    write(lineOf(one))
-    const discovery = { kind: 'exec', exec_command: ['cat', path], interval: '50ms' }
+    const { write, discovery } = listed(t, one)
     const manager = await running(t, { servers: { web: sessions([], { discovery }) } })
     await statsUntil(manager, 'a backend', ({ backends }) => backends.length === 1)
     const port = portOf(manager, 'web')
-    const [old, ...young] = await crowd(t, 6)
+    const [old, ...young] = await talkers(t, 6)
     t.equal(await old!.asks(port, 'hi'), 'a:hi')
-    write(`${lineOf(one)} drain=true`, lineOf(two))
+    write(`${lineOf(one)} drain=true`, two)
     const drains = ({ backends }: StatsView) =>
       backends.some(({ port, drain }) => drain === true && port === `${one.port}`)
     await statsUntil(manager, 'it to drain', drains)
@@ -215,7 +211,7 @@ onEveryPlane((t, running) => {
     const manager = await running(t, { servers: { web: settings('keep'), closing: settings('close') } })
     for (const name of ['web', 'closing'])
       await until(async () => (await statsOf(manager, name)).backends.length === 1)
-    const [keeping, closing] = (await crowd(t, 2)) as [Talker, Talker]
+    const [keeping, closing] = (await talkers(t, 2)) as [Talker, Talker]
     t.equal(await keeping.asks(portOf(manager, 'web'), 'hi'), 'a:hi')
     t.equal(await closing.asks(portOf(manager, 'closing'), 'hi'), 'a:hi')
     write(two)
@@ -237,7 +233,7 @@ onEveryPlane((t, running) => {
       servers: { web: sessions([one.backend, two.backend], { healthcheck: PROBE, balance: 'roundrobin' }) },
     })
     const port = portOf(manager, 'web')
-    const clients = await crowd(t, 4)
+    const clients = await talkers(t, 4)
     for (const each of clients) await each.asks(port, 'hi')
     one.state.fit = false
     await ended(manager, 'moved', 2)
@@ -246,7 +242,7 @@ onEveryPlane((t, running) => {
     one.state.fit = true
     await until(async () => (await isLive(manager, one.backend)) === true, 'it to be fit')
     const answers = []
-    for (const each of await crowd(t, 4)) answers.push(await each.asks(port, 'new'))
+    for (const each of await talkers(t, 4)) answers.push(await each.asks(port, 'new'))
     t.same(answers.sort(), ['a:new', 'a:new', 'b:new', 'b:new'])
     for (const each of clients) t.equal(await each.asks(port, 'stay'), 'b:stay')
   })
@@ -257,7 +253,7 @@ onEveryPlane((t, running) => {
     const manager = await running(t, {
       servers: { web: sessions([...dead, alive], { balance: 'roundrobin' }) },
     })
-    for (const each of await crowd(t, 6)) t.equal(await each.asks(portOf(manager, 'web'), 'hi'), 'alive:hi')
+    for (const each of await talkers(t, 6)) t.equal(await each.asks(portOf(manager, 'web'), 'hi'), 'alive:hi')
     t.equal(alive.heard.length, 6, 'each question once')
     const stats = await statsOf(manager)
     t.equal(sum(stats.endings) + sum(stats.refusals), 0)
@@ -289,7 +285,7 @@ onEveryPlane((t, running) => {
     const server = (to: Talker, on_backend_loss: string) => sessions([to], { on_backend_loss })
     const [one, two] = (await alphabet(t, 'ab')) as [Talker, Talker]
     const manager = await running(t, { servers: { web: server(one, 'close'), keep: server(two, 'keep') } })
-    const [closing, keeping] = (await crowd(t, 2)) as [Talker, Talker]
+    const [closing, keeping] = (await talkers(t, 2)) as [Talker, Talker]
     await closing.asks(portOf(manager, 'web'), 'hi')
     await keeping.asks(portOf(manager, 'keep'), 'hi')
     await Promise.all([one.close(), two.close()])
@@ -318,7 +314,7 @@ onEveryPlane((t, running) => {
     const { write, discovery } = listed(t)
     const manager = await running(t, { servers: { web: sessions([], { discovery }) } })
     const client = await talker(t)
-    for (const each of await crowd(t, 3)) await each.say(portOf(manager, 'web'), 'anybody?')
+    for (const each of await talkers(t, 3)) await each.say(portOf(manager, 'web'), 'anybody?')
     await statsUntil(manager, 'three refusals', ({ refusals }) => refusals['no-backends'] === 3)
     write(await named(t, 'first'))
     t.equal(await client.insists(portOf(manager, 'web'), 'now?'), 'first:now?')
@@ -331,7 +327,7 @@ onEveryPlane((t, running) => {
     const settings = { max_connections: 2, client_idle_timeout: '300ms' }
     const manager = await running(t, { servers: { web: sessions([alive], settings) } })
     const port = portOf(manager, 'web')
-    const [one, two, three] = (await crowd(t, 3)) as [Talker, Talker, Talker]
+    const [one, two, three] = (await talkers(t, 3)) as [Talker, Talker, Talker]
     const keepUp = setInterval(() => void one.say(port, 'here').catch(() => {}), 20)
     t.teardown(() => clearInterval(keepUp))
     await one.asks(port, 'hi')
@@ -350,7 +346,7 @@ onEveryPlane((t, running) => {
       servers: { web: sessions([alive], { max_connections_per_client: 2 }) },
     })
     const place = { host: '127.0.0.1', port: portOf(manager, 'web') }
-    const [one, two, three] = (await crowd(t, 3)) as [Talker, Talker, Talker]
+    const [one, two, three] = (await talkers(t, 3)) as [Talker, Talker, Talker]
     await one.asks(place, 'hi')
     await two.asks(place, 'hi')
     await three.say(place, 'me too')
@@ -372,14 +368,14 @@ onEveryPlane((t, running) => {
       },
     })
     const port = portOf(manager, 'web')
-    const [one, two, three] = (await crowd(t, 3)) as [Talker, Talker, Talker]
+    const [one, two, three] = (await talkers(t, 3)) as [Talker, Talker, Talker]
     const met = [await one.asks(port, 'hi'), await two.asks(port, 'hi')]
     t.same(met.sort(), ['a:hi', 'b:hi'])
     await three.say(port, 'full?')
     await statsUntil(manager, 'the refusal', ({ refusals }) => refusals['all-full'] === 1)
 
     const queue = portOf(manager, 'patient')
-    const [four, five, six] = (await crowd(t, 3)) as [Talker, Talker, Talker]
+    const [four, five, six] = (await talkers(t, 3)) as [Talker, Talker, Talker]
     await four.asks(queue, 'hi')
     await five.asks(queue, 'hi')
     await six.say(queue, 'one', 'two', 'three')
@@ -413,7 +409,7 @@ onEveryPlane((t, running) => {
     const client = await talker(t)
     for (let i = 0; i < 30; i++) {
       await client.say(portOf(manager, 'web'), `line ${i}`)
-      await until(() => sum(backends.map(({ heard }) => heard.length) as never) > i)
+      await until(() => sum(backends.map(({ heard }) => heard.length)) > i)
     }
     t.same(
       backends.map(({ heard }) => heard.length),
@@ -450,7 +446,7 @@ onEveryPlane((t, running) => {
     const settings = { balance: 'roundrobin', udp: { session_key: 'ip' } }
     const manager = await running(t, { servers: { web: sessions(backends, settings) } })
     const answers = new Set<string>()
-    for (const each of await crowd(t, 10)) answers.add(await each.asks(portOf(manager, 'web'), 'hi'))
+    for (const each of await talkers(t, 10)) answers.add(await each.asks(portOf(manager, 'web'), 'hi'))
     t.equal(answers.size, 1)
     t.match(await statsOf(manager), { active_connections: 1, requests_total: 10 })
   })
@@ -461,7 +457,7 @@ onEveryPlane((t, running) => {
     const port = portOf(manager, 'web')
     const real = await talker(t)
     t.equal(await real.asks(port, 'real'), 'yes')
-    for (const each of await crowd(t, 60)) await each.say(port, 'forged')
+    for (const each of await talkers(t, 60)) await each.say(port, 'forged')
     await statsUntil(
       manager,
       'evictions',
@@ -477,7 +473,7 @@ onEveryPlane((t, running) => {
     const backends = (await alphabet(t, 'ab')) as [Talker, Talker]
     const manager = await running(t, { servers: { web: sessions(backends, { balance: 'roundrobin' }) } })
     const port = portOf(manager, 'web')
-    for (const each of await crowd(t, 4)) for (let i = 0; i < 5; i++) await each.asks(port, 'four')
+    for (const each of await talkers(t, 4)) for (let i = 0; i < 5; i++) await each.asks(port, 'four')
     const stats = await statsUntil(manager, 'twenty', ({ responses_total }) => responses_total === 20)
     const none = { queue: 0, access: 0, undecided: 0, draining: 0, send: 0 }
     const totals = { active_connections: 4, tx_total: 80, rx_total: 120, requests_total: 20 }
@@ -506,7 +502,7 @@ onEveryPlane((t, running) => {
     const alive = await named(t, 'a')
     const manager = await running(t, { servers: { web: sessions([alive]) } })
     const port = portOf(manager, 'web')
-    const clients = await crowd(t, 8)
+    const clients = await talkers(t, 8)
     const chat = setInterval(() => {
       for (const each of clients) void each.say(port, 'chat').catch(() => {})
     }, 2)
@@ -549,7 +545,7 @@ onEveryPlane((t, running) => {
     const manager = await running(t, { servers: { web: sessions([], { balance: 'leastconn', discovery }) } })
     await statsUntil(manager, 'all of them', ({ backends }) => backends.length === 4)
     const port = portOf(manager, 'web')
-    const clients = await crowd(t, 20)
+    const clients = await talkers(t, 20)
     let over = false
     const asking = clients.map(async (each) => {
       let count = 0

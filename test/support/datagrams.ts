@@ -131,6 +131,11 @@ export async function talker(t: Test, { host = '127.0.0.1', port = 0, buffer }: 
   return made
 }
 
+/** Several of them. */
+export function talkers(t: Test, count: number, place: Place = {}): Promise<Talker[]> {
+  return Promise.all(Array.from({ length: count }, () => talker(t, place)))
+}
+
 /** What a backend says to a datagram: any number of them. */
 export type Reply = (heard: Heard) => readonly (string | Uint8Array)[]
 

@@ -18,6 +18,7 @@ import { until } from './until.ts'
 const run = promisify(execFile)
 const SCRIPT = fileURLToPath(new URL('../../scripts/components/datagrams.sh', import.meta.url))
 const COMMAND = fileURLToPath(new URL('../../bin/fairlead', import.meta.url))
+const PROGRAM = fileURLToPath(new URL('hosttalk.mjs', import.meta.url))
 
 export type HostName = 'client' | 'far' | 'hop' | 'balancer' | 'backend' | 'deep'
 
@@ -53,75 +54,7 @@ export interface Answered {
   readonly tries: number
 }
 
-// A question is a line of JSON, an answer too; blanks make them longer. What does not come in time is asked again.
-const PROGRAM = `
-  const { createSocket } = require('node:dgram')
-  const [name] = process.argv.slice(1)
-  const sockets = new Map()
-  const pending = new Map()
-  const heard = []
-  const show = ({ address, port }) => address + ' ' + port
-  const pad = (what, bytes) => Buffer.from(JSON.stringify(what).padEnd(bytes ?? 0))
-  const open = ({ host, port }) => {
-    const key = host + ' ' + port
-    if (port && sockets.has(key)) return sockets.get(key)
-    const opened = new Promise((resolve, reject) => {
-      const socket = createSocket({ type: host.includes(':') ? 'udp6' : 'udp4', recvBufferSize: 1 << 20 })
-      socket.on('error', reject).bind(port, host, () => resolve(socket))
-    })
-    sockets.set(port ? key : opened, opened)
-    return opened
-  }
-  const say = (what) => console.log(JSON.stringify(what))
-  const does = {
-    async serve({ id, at }) {
-      const socket = await open(at)
-      socket.on('message', (bytes, from) => {
-        heard.push({ saw: show(from), bytes: bytes.length })
-        const { id, answer } = JSON.parse(bytes)
-        const told = { id, host: name, port: at.port, saw: show(from), asked: bytes.length }
-        socket.send(pad(told, answer), from.port, from.address, () => {})
-      })
-      say({ id })
-    },
-    async leave({ id, at }) {
-      const key = at.host + ' ' + at.port
-      const socket = await sockets.get(key)
-      sockets.delete(key)
-      socket.close(() => say({ id }))
-    },
-    heard: ({ id }) => say({ id, heard }),
-    async ask({ id, from, to, bytes, answer, again = 250, once }) {
-      const socket = await open(from)
-      const asking = { tries: 0 }
-      const send = () => {
-        asking.tries++
-        socket.send(pad({ id, answer }, bytes), to.port, to.host, () => {})
-      }
-      send()
-      if (once) return say({ id })
-      asking.timer = setInterval(send, again)
-      pending.set(id, asking)
-      if (socket.listenerCount('message') > 0) return
-      socket.on('message', (bytes, from) => {
-        const { id, ...told } = JSON.parse(bytes)
-        const asking = pending.get(id)
-        if (!asking) return
-        clearInterval(asking.timer)
-        pending.delete(id)
-        say({ id, ...told, bytes: bytes.length, from: show(from), tries: asking.tries })
-      })
-    },
-  }
-  require('node:readline')
-    .createInterface({ input: process.stdin })
-    .on('line', (line) => {
-      const { verb, ...what } = JSON.parse(line)
-      Promise.resolve(does[verb](what)).catch(({ message }) => say({ id: what.id, error: message }))
-    })
-    .on('close', () => process.exit())`
-
-/** A host, and what can be asked of the program on it. */
+/** A host, and what can be asked of the program on it: hosttalk.mjs. */
 export class Host {
   readonly name: HostName
   readonly #child: ChildProcessWithoutNullStreams
@@ -200,7 +133,7 @@ export class Hosts {
   on(name: HostName): Host {
     const running = this.#hosts.get(name)
     if (running) return running
-    const child = spawn(SCRIPT, this.#argv(name, [process.execPath, '-e', PROGRAM, name]))
+    const child = spawn(SCRIPT, this.#argv(name, [process.execPath, PROGRAM, name]))
     this.#t.teardown(() => gone(child))
     const host = new Host(name, child)
     this.#hosts.set(name, host)

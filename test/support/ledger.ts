@@ -2,26 +2,14 @@
 
 import type { Test } from 'tap'
 import type { Address } from '../../src/core/address.ts'
-import type { Answer, Arrival, Desk, Dial, DialFailure } from '../../src/plane/plane.ts'
+import type { Answer, Arrival, DatagramSpec, Desk, Dial, DialFailure } from '../../src/plane/plane.ts'
 import type { FlowEnd, Listening, ListenSpec, Plane, Refuse } from '../../src/plane/plane.ts'
 import { until } from './until.ts'
 
 export type Script = Partial<Desk>
 
 const COLUMNS = ['rx', 'tx', 'connects', 'requests', 'responses'] as const
-type Sums = Readonly<Record<(typeof COLUMNS)[number], number>>
-const NO_SUMS: Sums = { rx: 0, tx: 0, connects: 0, requests: 0, responses: 0 }
-
-function added(sums: Sums, more: Partial<Sums>): Sums {
-  const sum = (column: keyof Sums) => sums[column] + (more[column] ?? 0)
-  return {
-    rx: sum('rx'),
-    tx: sum('tx'),
-    connects: sum('connects'),
-    requests: sum('requests'),
-    responses: sum('responses'),
-  }
-}
+type Column = (typeof COLUMNS)[number]
 
 /** Says what its script says, and holds the plane to the contract. */
 export class LedgerDesk implements Desk {
@@ -103,18 +91,19 @@ export class LedgerDesk implements Desk {
 
   /** Rows of `listening` that say something else than the flows that ended did. */
   miscounted(listening: Listening): string[] {
-    const rows = new Map<number, Sums>()
-    const sumsOf = (row: number) => rows.get(row) ?? NO_SUMS
-    const moved = new Set<number>()
-    for (const { backend } of this.#lost) rows.set(backend, added(sumsOf(backend), { connects: 1 }))
-    const lost = new Set(this.#lost.map(({ flow }) => flow))
-    for (const end of this.ends) {
-      if (end.connectMs < 0 || end.backend < 0) continue
-      rows.set(end.backend, added(sumsOf(end.backend), { ...end, connects: 1 }))
-      if (lost.has(end.client.flow)) moved.add(end.backend)
+    const rows = new Map<number, Record<Column, number>>()
+    const add = (row: number, more: Partial<Record<Column, number>>) => {
+      const sums = rows.get(row) ?? { rx: 0, tx: 0, connects: 0, requests: 0, responses: 0 }
+      for (const column of COLUMNS) sums[column] += more[column] ?? 0
+      rows.set(row, sums)
     }
-    for (const { backend } of this.#lost) moved.add(backend)
+    for (const { backend } of this.#lost) add(backend, { connects: 1 })
+    const connected = this.ends.filter(({ connectMs, backend }) => connectMs >= 0 && backend >= 0)
+    for (const end of connected) add(end.backend, { ...end, connects: 1 })
     // What a session did before it moved stays in the row where it was, so that of such rows only dials compare.
+    const lost = new Set(this.#lost.map(({ flow }) => flow))
+    const to = connected.filter(({ client }) => lost.has(client.flow))
+    const moved = new Set([...this.#lost, ...to].map(({ backend }) => backend))
     const wrong = [...rows].flatMap(([row, sums]) =>
       COLUMNS.filter((column) => column === 'connects' || !moved.has(row))
         .filter((column) => listening[column](row) !== sums[column])
@@ -122,11 +111,11 @@ export class LedgerDesk implements Desk {
           (column) => `${column} of row ${row} is ${listening[column](row)}, its flows had ${sums[column]}`,
         ),
     )
-    return [...wrong, ...(moved.size > 0 ? this.#unanswered(listening, [...rows.keys()]) : [])]
+    return [...wrong, ...(moved.size > 0 ? this.#misheard(listening, [...rows.keys()]) : [])]
   }
 
   /** What backends said, which no move repeats: over all rows it is what the flows had. */
-  #unanswered(listening: Listening, rows: readonly number[]): string[] {
+  #misheard(listening: Listening, rows: readonly number[]): string[] {
     return (['rx', 'responses'] as const).flatMap((column) => {
       const counted = rows.reduce((sum, row) => sum + listening[column](row), 0)
       const had = this.ends.reduce((sum, end) => sum + end[column], 0)
@@ -161,6 +150,18 @@ export const SPEC: ListenSpec = {
   undecidedMs: 10_000,
   keepAliveMs: 15_000,
   report: false,
+}
+
+/** Sessions without any limit. */
+export const DATAGRAMS: DatagramSpec = {
+  sessionKey: 'address',
+  maxRequests: 0,
+  maxResponses: 0,
+  maxSessions: 0,
+  tellUnreachable: true,
+  glimpses: 0,
+  receiveBuffer: 0,
+  access: undefined,
 }
 
 /** A listening, its ledger, and how to answer so that the ledger knows. */
