@@ -15,7 +15,7 @@ const NGINXES = ['nginx', 'nginx-64k']
 export const PEERS = [...HAPROXIES, ...NGINXES].filter((name) => name !== SPLICING)
 export const PLANES = ['portable', 'native']
 export const TARGETS = ['direct', ...HAPROXIES, ...NGINXES, ...PLANES]
-/** Of datagrams: nobody's program, but the least that any may cost. */
+/** Nobody's program, but the least that any may cost: of datagrams, and of requests that fit a socket's buffer. */
 export const RELAY = 'relay'
 /** Each program without settings. */
 export const PROXIES = ['haproxy', 'nginx', ...PLANES]
@@ -148,7 +148,10 @@ ${backends.map((backend, i) => `  server s${i} ${backend}`).join('\n')}
     return ['nginx', ['-p', folder, '-c', file('stream.conf', config)], 'SIGTERM']
   },
 
-  relay: ({ backends, ports }) => [compiled('relay.c'), [`127.0.0.1:${ports[0]}`, backends[0]], 'SIGKILL'],
+  relay: ({ backends, ports, udp }) => {
+    const program = compiled(udp ? 'relay.c' : 'streamrelay.c')
+    return [program, [`127.0.0.1:${ports[0]}`, backends[0]], 'SIGKILL']
+  },
 }
 
 /** Of a server: more than any load here has, and no more than half of the descriptors. */

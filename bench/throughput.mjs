@@ -1,9 +1,9 @@
 // Requests a second and the processor time each costs the proxy.
 
 import { profiled } from './profile.mjs'
-import { PEERS, SPLICING, TARGETS, label, startOrigin, startTargets } from './proxies.mjs'
-import { untilClear } from './rounds.mjs'
-import { interval, lowest, median, ratio, ratios, spread, table, verdict } from './statistics.mjs'
+import { PEERS, RELAY, SPLICING, TARGETS, label, startOrigin, startTargets } from './proxies.mjs'
+import { byName, untilClear } from './rounds.mjs'
+import { interval, lowest, median, of, ratio, ratios, spread, table, verdict } from './statistics.mjs'
 import { WORKLOADS } from './workloads.mjs'
 import { drive } from './wrk.mjs'
 
@@ -11,25 +11,28 @@ export const name = 'throughput'
 
 export async function run({ rounds, say, chosen, workloads: keys, perf }) {
   const origin = await startOrigin()
-  const names = chosen(TARGETS)
-  const targets = await startTargets(names, { backends: [`127.0.0.1:${origin.port}`] })
+  const all = await startTargets([...chosen(TARGETS), RELAY], { backends: [`127.0.0.1:${origin.port}`] })
   const workloads = []
-  for (const { key, name, goals, load } of WORKLOADS.filter(({ key }) => keys.includes(key))) {
+  for (const { key, name, goals, small, load } of WORKLOADS.filter(({ key }) => keys.includes(key))) {
+    const targets = all.filter(({ name }) => small || name !== RELAY)
+    const figures = (results, figure) =>
+      byName(
+        targets.map(({ name }) => name),
+        results.map((rounds) => of(rounds, figure)),
+      )
     for (const target of targets) await drive(target, { ...load, seconds: 1 }) // to warm up
-    const of = (results, key) =>
-      Object.fromEntries(names.map((name, i) => [name, results[i].map((result) => result[key])]))
     const results = await untilClear(
       targets,
       rounds,
       (line) => say(`${name}: ${line}`),
       (target) => drive(target, load),
-      (results) => goalsOf(goals, of(results, 'cpuUs')),
+      (results) => goalsOf(goals, figures(results, 'cpuUs')),
     )
-    workloads.push({ name, goals, rate: of(results, 'rate'), cpuUs: of(results, 'cpuUs') })
+    workloads.push({ name, goals, rate: figures(results, 'rate'), cpuUs: figures(results, 'cpuUs') })
     for (const target of perf ? targets.filter(({ pid }) => pid) : [])
       await profiled(perf, target, key, () => drive(target, { ...load, seconds: 4 }))
   }
-  for (const each of [...targets, origin]) await each.stop()
+  for (const each of [...all, origin]) await each.stop()
   return workloads
 }
 
@@ -51,16 +54,18 @@ function bestOf(cpuUs) {
 
 export function report(workloads) {
   const head = ['proxy', ...workloads.map(({ name }) => name)]
-  const names = Object.keys(workloads[0].rate)
+  const names = [...new Set(workloads.flatMap(({ rate }) => Object.keys(rate)))]
   const proxies = names.filter((name) => name !== 'direct')
   const cells = (name, key, digits) => [
     label(name),
-    ...workloads.map((each) => spread(each[key][name], digits)),
+    ...workloads.map(({ [key]: { [name]: values } }) => (values ? spread(values, digits) : '')),
   ]
   const costs = proxies.map((name) => cells(name, 'cpuUs'))
   const rates = names.map((name) => cells(name, 'rate', 0))
   const parts = [
-    `Processor time of the proxy for each request, in microseconds: median (lowest – highest).
+    `Processor time of the proxy for each request, in microseconds: median (lowest – highest). \`relay\` is
+\`bench/streamrelay.c\`, which decides nothing, limits nothing and counts nothing: the least that any program may cost
+whose bytes take the same way.
 
 ${table(head, costs)}`,
     ...ofNative(workloads.filter(({ cpuUs }) => cpuUs.native && bestOf(cpuUs))),
@@ -81,6 +86,7 @@ function ofNative(workloads) {
       label(best),
       ratio(cpuUs.native, cpuUs[best]),
       verdict(median(ratios(cpuUs.native, cpuUs[best])), goals.native),
+      cpuUs[RELAY] ? ratio(cpuUs[RELAY], cpuUs[best]) : '',
       cpuUs[SPLICING] ? ratio(cpuUs.native, cpuUs[SPLICING]) : '',
       cpuUs.native.length,
     ]
@@ -90,7 +96,7 @@ function ofNative(workloads) {
 The best is that of ${PEERS.map(label).join(', ')} with the lowest median. Where the ratio was
 within 5 % of its goal, there are 15 rounds.
 
-${table(['request', 'best', 'native over it', 'goal', `over ${label(SPLICING)}`, 'rounds'], rows)}`,
+${table(['request', 'best', 'native over it', 'goal', `${RELAY} over it`, `native over ${label(SPLICING)}`, 'rounds'], rows)}`,
   ]
 }
 
