@@ -1,12 +1,12 @@
 /* What TypeScript may call: arguments are converted here and nothing is decided. See src/plane/native/addon.ts. */
 #include "open.h"
+#include "option.h"
 #include "plane.h"
 #include "records.h"
 
 #include <node_api.h>
 
 #include <errno.h>
-#include <linux/sock_diag.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -468,6 +468,20 @@ static napi_value add_drops(napi_env env, napi_callback_info info)
 	return undefined(env);
 }
 
+/* limitSessions(plane, id, most): of each thread, from the next session on */
+static napi_value limit_sessions(napi_env env, napi_callback_info info)
+{
+	napi_value values[ARGUMENTS];
+	struct handle *handle = arguments(env, info, values);
+	struct listening *listening = handle ? find(handle, env, values[1]) : NULL;
+	int64_t most;
+
+	if (!listening || !number(env, values[2], &most) || most < 1 || most > UINT32_MAX)
+		return misuse(env, "expected a plane, a listening and a number of sessions");
+	__atomic_store_n(&listening->spec.datagrams.max_sessions, (uint32_t)most, __ATOMIC_RELAXED);
+	return undefined(env);
+}
+
 /* --- sockets ------------------------------------------------------------------------------------------------ */
 
 static napi_value opened(napi_env env, const int *fds, int count, const struct address *address)
@@ -557,17 +571,13 @@ static napi_value close_socket(napi_env env, napi_callback_info info)
 static napi_value dropped(napi_env env, napi_callback_info info)
 {
 	napi_value values[ARGUMENTS], result;
-	uint32_t memory[SK_MEMINFO_VARS] = { 0 };
-	socklen_t length = sizeof(memory);
 	size_t given = ARGUMENTS;
 	int64_t fd;
 
 	napi_get_cb_info(env, info, &given, values, NULL, NULL);
 	if (!number(env, values[0], &fd))
 		return misuse(env, "expected a descriptor");
-	/* It is the count that SO_RXQ_OVFL puts beside each datagram, without a word more a datagram. */
-	getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &length);
-	napi_create_uint32(env, memory[SK_MEMINFO_DROPS], &result);
+	napi_create_uint32(env, option_drops(fd), &result);
 	return result;
 }
 
@@ -613,6 +623,7 @@ NAPI_MODULE_INIT()
 		{ "listening", add_listening }, { "forget", forget }, { "rows", give_rows },
 		{ "open", open_sockets }, { "close", close_socket },
 		{ "drops", add_drops },	{ "dropped", dropped }, { "probe", probe },
+		{ "limitSessions", limit_sessions },
 	};
 	napi_value value;
 

@@ -266,7 +266,7 @@ void flow_dial_failed(struct thread *thread, struct flow *flow, int error)
 	flow->error = error;
 	flow->dial_ms = ms_between(flow->dialled_at, thread->now);
 	flow->lost = flow->connect_ms >= 0;
-	flow->connect_ms = flow->first_byte_ms = -1; /* The next one may be quicker. */
+	flow->connect_ms = -1;
 	flow->asked_at = thread->now;
 	flow->doom = 0; /* It was for holding the row. */
 	flow->unsaid &= ~(1 << SAYS_CONNECTED | 1 << SAYS_FIRST_BYTE); /* of a backend it does not hold any more */
@@ -316,6 +316,7 @@ void flow_dial(struct thread *thread, struct flow *flow, const struct told_dial 
 		return;
 	flow->state = FLOW_DIALLING;
 	flow->dialled_at = thread->now;
+	flow->first_byte_ms = -1; /* This one may be quicker. */
 	flow->row_counters = share_row(flow->share, told->row);
 	flow_look_at(thread, flow, after(thread->now, told->timeout_ms));
 	flow->kind->dial(thread, flow, told);

@@ -24,7 +24,7 @@ struct datagram_spec {
 	int by_ip;
 	uint32_t max_requests;
 	uint32_t max_responses;
-	uint32_t max_sessions; /* of one thread */
+	uint32_t max_sessions; /* of one thread; the main thread may change it at any time */
 	int tell_unreachable;
 	uint32_t glimpses;
 };
@@ -59,6 +59,7 @@ struct row {
 
 /* Datagrams that were dropped, read like rows. See Drops in src/plane/plane.ts. */
 struct drops {
+	double queue; /* of sockets to backends */
 	double access;
 	double undecided;
 	double draining;

@@ -91,6 +91,7 @@ static int tune_datagrams(int fd, const struct address *address, const struct op
 	if (options->receive_buffer && option_set(fd, SOL_SOCKET, SO_RCVBUFFORCE, options->receive_buffer) < 0)
 		error = option_set(fd, SOL_SOCKET, SO_RCVBUF, options->receive_buffer);
 	option_roomy(fd);
+	option_may_be_cut(fd);
 	/* Older kernels (before 5.0) hand them over one by one. */
 	option_set(fd, SOL_UDP, UDP_GRO, 1);
 	/* A socket that dials from the address of a client may have the port we listen on, too: IKE and SIP are asked

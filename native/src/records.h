@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-enum { RECORDS_VERSION = 2 };
+enum { RECORDS_VERSION = 3 };
 
 /* Kinds of what a thread says. */
 enum {

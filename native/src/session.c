@@ -27,6 +27,7 @@ enum {
 	ANSWERS_AT_ONCE = 4,         /* by one call: a question has one answer mostly */
 	GLIMPSE_BYTES = 64,
 	RESPONSES_BEFORE_GRO = 16,
+	QUEUED_SURELY = 64,          /* answers that fit the least buffer people give a socket */
 };
 
 static struct session *of(struct flow *flow)
@@ -46,17 +47,15 @@ static struct sessions *all(const struct session *session)
 
 /* --- what waits --------------------------------------------------------------------------------------------- */
 
-/* Keeps a datagram behind those that wait; drops it when they are too many. */
-static void keep_one(struct session *session, struct datagram one)
+/* Keeps a datagram behind those that wait. 0 when they are too many. */
+static int keep_one(struct session *session, struct datagram one)
 {
 	struct waiting **last = &session->waiting, *waiting = NULL;
 
 	if (session->waiting_count < WAITING_COUNT && session->waiting_bytes + one.length <= WAITING_BYTES)
 		waiting = malloc(sizeof(*waiting) + one.length);
-	if (!waiting) {
-		flow_count(&session->flow.share->drops.undecided, 1);
-		return;
-	}
+	if (!waiting)
+		return 0;
 	waiting->next = NULL;
 	waiting->length = one.length;
 	memcpy(waiting->bytes, one.bytes, one.length);
@@ -65,13 +64,7 @@ static void keep_one(struct session *session, struct datagram one)
 	*last = waiting;
 	session->waiting_count++;
 	session->waiting_bytes += one.length;
-}
-
-static void keep(struct session *session, struct datagram datagram)
-{
-	do
-		keep_one(session, datagram_cut(&datagram));
-	while (datagram.length > 0);
+	return 1;
 }
 
 static struct datagram as_datagram(const struct waiting *waiting)
@@ -79,19 +72,40 @@ static struct datagram as_datagram(const struct waiting *waiting)
 	return (struct datagram){ waiting->bytes, waiting->length, 0 };
 }
 
-static void drop_waiting(struct session *session)
+static void drop_first(struct session *session)
 {
-	while (session->waiting) {
-		struct waiting *next = session->waiting->next;
+	struct waiting *first = session->waiting;
 
-		free(session->waiting);
-		session->waiting = next;
-	}
-	session->waiting_count = session->waiting_bytes = 0;
+	session->waiting = first->next;
+	session->waiting_count--;
+	session->waiting_bytes -= first->length;
+	free(first);
 }
 
-/* Keeps what is sent until something is answered, for the next backend if this one proves to be unreachable. As much
- * as there is room for: it costs little, and one-way talk is never answered. */
+static void drop_waiting(struct session *session)
+{
+	while (session->waiting)
+		drop_first(session);
+}
+
+/* Keeps the last of it and of what waits already, as many bytes as there is room for. */
+static void keep_last(struct session *session, struct datagram datagram, uint32_t most)
+{
+	while (datagram_pieces(datagram) > WAITING_COUNT)
+		datagram_cut(&datagram);
+	do {
+		struct datagram one = datagram_cut(&datagram);
+
+		if (one.length > most)
+			continue;
+		while (session->waiting_count == WAITING_COUNT || session->waiting_bytes + one.length > most)
+			drop_first(session);
+		keep_one(session, one);
+	} while (datagram.length > 0);
+}
+
+/* Keeps what is sent until something is answered, for the next backend if this one proves to be unreachable. Not all
+ * that there is room for: it costs memory, and one-way talk is never answered. */
 static void remember(struct thread *thread, struct session *session, struct datagram datagram)
 {
 	if (!datagrams_of(session)->tell_unreachable)
@@ -99,9 +113,7 @@ static void remember(struct thread *thread, struct session *session, struct data
 	if (thread->now - session->kept_at > REMEMBERED_NS)
 		drop_waiting(session);
 	session->kept_at = thread->now;
-	if (session->waiting_count + datagram_pieces(datagram) <= WAITING_COUNT &&
-	    session->waiting_bytes + datagram.length <= REMEMBERED_BYTES)
-		keep(session, datagram);
+	keep_last(session, datagram, REMEMBERED_BYTES);
 }
 
 /* --- times -------------------------------------------------------------------------------------------------- */
@@ -133,8 +145,12 @@ static void watch_time(struct thread *thread, struct session *session)
 
 static void close_backend(struct session *session)
 {
-	if (session->fd >= 0)
-		close(session->fd);
+	if (session->fd < 0)
+		return;
+	/* Fewer find room in the queue of any socket. */
+	if (session->responses >= QUEUED_SURELY)
+		flow_count(&session->flow.share->drops.queue, option_drops(session->fd));
+	close(session->fd);
 	session->fd = -1;
 	session->gathers = 0;
 }
@@ -215,7 +231,15 @@ static int pass_on(struct session *session, struct datagram datagram)
 	return 0;
 }
 
-static void count_request(struct session *session)
+/* It is passed on, or waits to be. */
+static void count_request(struct session *session, struct datagram datagram)
+{
+	session->requests += datagram_pieces(datagram);
+	flow_sent(&session->flow, datagram.length);
+}
+
+/* Counts under the row what has not been yet. */
+static void settle_requests(struct session *session)
 {
 	struct row *row = session->flow.row_counters;
 
@@ -225,29 +249,44 @@ static void count_request(struct session *session)
 	session->requests_counted = session->requests;
 }
 
+static void keep(struct session *session, struct datagram datagram)
+{
+	do {
+		struct datagram one = datagram_cut(&datagram);
+
+		if (keep_one(session, one))
+			count_request(session, one);
+		else
+			flow_count(&session->flow.share->drops.undecided, 1);
+	} while (datagram.length > 0);
+}
+
 void session_request(struct thread *thread, struct session *session, struct datagram datagram)
 {
-	struct flow *flow = &session->flow;
 	uint32_t most = datagrams_of(session)->max_requests;
-	int error;
+	int relaying = session->flow.state == FLOW_RELAYING, error;
 
 	session->heard_at = thread->now;
-	session->requests += datagram_pieces(datagram);
-	flow_sent(flow, datagram.length);
-	count_request(session);
 	sessions_touch(all(session), session);
+	if (relaying)
+		count_request(session, datagram);
+	else
+		keep(session, datagram);
+	settle_requests(session);
 	if (most > 0 && session->requests >= most) {
 		session->spent = 1;
 		sessions_detach(all(session), session);
 	}
-	if (flow->state != FLOW_RELAYING) {
-		keep(session, datagram);
+	if (!relaying)
 		return;
-	}
 	remember(thread, session, datagram);
 	error = pass_on(session, datagram);
-	if (error)
-		lose_backend(thread, session, -error);
+	if (!error)
+		return;
+	/* It has not gone anywhere. */
+	if ((datagram.segment ? datagram.segment : datagram.length) > REMEMBERED_BYTES)
+		keep_last(session, datagram, WAITING_BYTES);
+	lose_backend(thread, session, -error);
 }
 
 /* --- arriving ----------------------------------------------------------------------------------------------- */
@@ -271,27 +310,33 @@ static int admit(struct thread *thread, struct share *share, const struct caller
 	return drops == NULL;
 }
 
-/* Evicts somebody where that is needed; 0 when it could not be. Who was told `later` has its end only with the answer,
- * so it is not evicted: it goes to the end of its list, and those behind it are tried. */
+/* Who was told `later` has its end only with the answer, so it is not evicted. */
+static int evict(struct thread *thread, struct session *session)
+{
+	if (!session || session->flow.state == FLOW_LATER)
+		return 0;
+	flow_end(thread, &session->flow, REASON_EVICTED, 0);
+	return 1;
+}
+
+/* Evicts where there are too many, several when the most has become less; 0 when nobody could be. Who is not to be
+ * evicted goes to the end of its list, and those behind it are tried. */
 static int make_room(struct thread *thread, struct share *share)
 {
 	struct sessions *sessions = share->sessions;
+	uint32_t most = __atomic_load_n(&share->listening->spec.datagrams.max_sessions, __ATOMIC_RELAXED);
+	int evicted = 0;
 
-	if (sessions->open < share->listening->spec.datagrams.max_sessions)
-		return 1;
-	for (int i = 0; i < EVICTION_TRIES; i++) {
-		struct session *oldest = sessions_oldest(sessions);
+	for (int i = 0; i < EVICTION_TRIES && sessions->open >= most; i++) {
+		struct session *oldest = sessions_oldest(sessions, most);
 
-		if (oldest->flow.state != FLOW_LATER) {
-			flow_end(thread, &oldest->flow, REASON_EVICTED, 0);
-			return 1;
-		}
-		sessions_touch(sessions, oldest);
+		if (evict(thread, oldest))
+			evicted = 1;
+		else
+			sessions_touch(sessions, oldest);
 	}
-	if (!sessions->answered.oldest || sessions->answered.oldest->flow.state == FLOW_LATER)
-		return 0;
-	flow_end(thread, &sessions->answered.oldest->flow, REASON_EVICTED, 0);
-	return 1;
+	return evicted || sessions->open < most || evict(thread, sessions->answered.oldest) ||
+	       evict(thread, sessions->unanswered.oldest);
 }
 
 void session_begin(struct thread *thread, struct listener *listener, const struct caller *caller, uint32_t hash,
@@ -342,8 +387,10 @@ static int shot_socket(struct session *session, const struct address *address)
 	if (*shot >= 0)
 		return *shot;
 	*shot = backend_open(&session->flow, address, SOCK_DGRAM);
-	if (*shot >= 0)
+	if (*shot >= 0) {
 		option_roomy(*shot);
+		option_may_be_cut(*shot);
+	}
 	return *shot;
 }
 
@@ -356,7 +403,7 @@ static void fire(struct thread *thread, struct session *session, const struct ad
 		return;
 	}
 	flow_connected(thread, &session->flow);
-	count_request(session);
+	settle_requests(session);
 	if (session->waiting)
 		datagrams_shoot(thread, session->flow.share, fd, address, as_datagram(session->waiting));
 	flow_end(thread, &session->flow, REASON_MAX_REQUESTS, 0);
@@ -372,6 +419,7 @@ static int open_backend(struct thread *thread, struct session *session, const st
 	session->fd = fd;
 	if (fd >= thread->plane->ceiling)
 		return -EMFILE;
+	option_may_be_cut(fd);
 	if (datagrams_of(session)->tell_unreachable)
 		hear_of_hosts(fd, address->any.sa_family);
 	/* Every local port towards that address is taken: TCP has another word for it (EADDRNOTAVAIL). */
@@ -409,7 +457,7 @@ static void dial(struct thread *thread, struct flow *flow, const struct told_dia
 		return;
 	}
 	flow_connected(thread, flow);
-	count_request(session);
+	settle_requests(session);
 	/* Neither side was silent while we made the other wait. */
 	session->heard_at = session->answered_at = session->kept_at = thread->now;
 	watch_time(thread, session);

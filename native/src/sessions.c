@@ -176,11 +176,15 @@ void sessions_answered(struct sessions *sessions, struct session *session)
 {
 	leave(&sessions->unanswered, session);
 	append(&sessions->answered, session);
+	sessions->strangers--;
 }
 
-struct session *sessions_oldest(const struct sessions *sessions)
+struct session *sessions_oldest(const struct sessions *sessions, uint32_t most)
 {
-	return sessions->unanswered.oldest ? sessions->unanswered.oldest : sessions->answered.oldest;
+	struct session *stranger = sessions->unanswered.oldest, *answered = sessions->answered.oldest;
+
+	/* Who comes will be one more. */
+	return stranger && (!answered || sessions->strangers >= most / 8 + (most % 8 > 0)) ? stranger : answered;
 }
 
 /* --- coming and going --------------------------------------------------------------------------------------- */
@@ -197,6 +201,7 @@ int sessions_add(struct sessions *sessions, struct session *session, int keyed)
 		session->keyed = 1;
 	}
 	sessions->open++;
+	sessions->strangers++;
 	append(&sessions->unanswered, session);
 	return 0;
 }
@@ -220,4 +225,5 @@ void sessions_remove(struct sessions *sessions, struct session *session)
 	sessions_detach(sessions, session);
 	leave(line_of(sessions, session), session);
 	sessions->open--;
+	sessions->strangers -= session->responses == 0;
 }

@@ -1,8 +1,8 @@
 /* The sessions of one thread's part of a listening: found by their client, evicted when they are too many.
  *
  *      table      hash of the client ─► session        flat, probed in line, at most half full
- *      lists      never answered: oldest ⇄ ... ⇄ newest      evicted first
- *                 answered:       oldest ⇄ ... ⇄ newest
+ *      lists      never answered: oldest ⇄ ... ⇄ newest      evicted first, but for an eighth of the most:
+ *                 answered:       oldest ⇄ ... ⇄ newest      room for those whose first answer is on its way
  */
 #ifndef FAIRLEAD_SESSIONS_H
 #define FAIRLEAD_SESSIONS_H
@@ -40,6 +40,7 @@ struct sessions {
 	uint32_t capacity; /* a power of two, or 0 */
 	uint32_t keyed;    /* of the open ones, those in the table */
 	uint32_t open;     /* not over yet */
+	uint32_t strangers; /* of the open ones, those never answered */
 	uint64_t secret;   /* so that nobody can choose clients that meet in one place */
 	struct line unanswered;
 	struct line answered;
@@ -74,7 +75,7 @@ void sessions_touch(struct sessions *sessions, struct session *session);
 /* It was answered for the first time. */
 void sessions_answered(struct sessions *sessions, struct session *session);
 
-/* Whom to evict; NULL when there is nobody. */
-struct session *sessions_oldest(const struct sessions *sessions);
+/* Whom to evict where there may be `most`; NULL when there is nobody. */
+struct session *sessions_oldest(const struct sessions *sessions, uint32_t most);
 
 #endif

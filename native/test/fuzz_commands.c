@@ -456,14 +456,16 @@ static void check_sessions(struct fuzzed *fuzzed, const struct share *share, uin
 	const struct datagram_spec *spec = &share->listening->spec.datagrams;
 	uint32_t keyed = 0;
 
-	must(share->drops.access >= 0 && share->drops.undecided >= 0 && share->drops.draining >= 0 &&
-	     share->drops.send >= 0 && (share->listening->spec.access || share->drops.access == 0));
+	must(share->drops.queue >= 0 && share->drops.access >= 0 && share->drops.undecided >= 0 &&
+	     share->drops.draining >= 0 && share->drops.send >= 0);
+	must(share->listening->spec.access || share->drops.access == 0);
 	if (!sessions) {
 		must(open == 0);
 		return;
 	}
 	must(sessions->open == open && open <= spec->max_sessions);
-	must(line_length(&sessions->unanswered, 0) + line_length(&sessions->answered, 1) == open);
+	must(line_length(&sessions->unanswered, 0) == sessions->strangers);
+	must(sessions->strangers + line_length(&sessions->answered, 1) == open);
 	for (uint32_t i = 0; i < sessions->capacity; i++) {
 		const struct entry *entry = &sessions->entries[i];
 		const struct session *session;

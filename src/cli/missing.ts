@@ -1,9 +1,10 @@
 // What a configuration asks for and this release or machine does not have.
 
 import type { Config } from '../config/read.ts'
+import { realClock } from '../core/clock.ts'
 import { UnsupportedError } from '../core/errors.ts'
-import { requireNative } from '../plane/choose.ts'
-import { refuseUnsupported } from '../server/build.ts'
+import { choosePlanes, requireNative } from '../plane/choose.ts'
+import { buildSockets, refuseUnsupported } from '../server/build.ts'
 
 /** Sections that are read and validated, and do nothing yet. */
 export function idleSections({ profiler, acme }: Config): string[] {
@@ -12,11 +13,13 @@ export function idleSections({ profiler, acme }: Config): string[] {
 }
 
 /** What would keep servers from starting although their settings are right. */
-export function unsupportedServers({ servers, plane }: Config): string[] {
+export function unsupportedServers({ servers, plane: usual, plane_threads }: Config): string[] {
   return [...servers].flatMap(([name, { settings }]) => {
     try {
       refuseUnsupported(name, settings)
-      if ((settings.plane ?? plane) === 'native') requireNative(name)
+      const plane = settings.plane ?? usual
+      if (plane === 'native') requireNative(name)
+      buildSockets(name, settings, choosePlanes({ plane, plane_threads }, realClock).usual)
       return []
     } catch (error) {
       if (!(error instanceof UnsupportedError)) throw error

@@ -18,6 +18,7 @@ import { Gate } from '../health/gate.ts'
 import { Manager } from '../manager/manager.ts'
 import { choosePlanes } from '../plane/choose.ts'
 import { openAccessLog } from '../server/accesslog.ts'
+import { SessionBudget } from '../server/sessionbudget.ts'
 import { idleSections } from './missing.ts'
 import { removePidfile, writePidfile } from './pidfile.ts'
 import { version } from './version.ts'
@@ -56,6 +57,7 @@ export async function runConfig(
     names: new Names(realClock),
     sources: new Sources(realClock, state),
     gate: new Gate(config.healthcheck_concurrency),
+    sessions: new SessionBudget(),
     clock: realClock,
     accessLog: access ? openAccessLog(access, format, () => realClock.date()) : undefined,
   })
@@ -77,11 +79,13 @@ export async function runConfig(
 }
 
 async function drain(manager: Manager, graceMs: number): Promise<void> {
-  const flows = [...manager.servers.values()].reduce((sum, { room }) => sum + room.size, 0)
-  if (flows > 0)
-    log.info(
-      `waiting at most ${formatDuration(graceMs)} for ${flows} open flows; a second signal ends at once`,
-    )
+  const waits = [false, true].flatMap((datagrams) => {
+    const servers = [...manager.servers.values()].filter((each) => each.datagrams === datagrams)
+    const flows = servers.reduce((sum, { room }) => sum + room.size, 0)
+    const what = datagrams ? 'sessions' : 'open flows'
+    return flows > 0 ? [`${formatDuration(servers[0]!.graceMs(graceMs))} for ${flows} ${what}`] : []
+  })
+  if (waits.length > 0) log.info(`waiting at most ${waits.join(' and ')}; a second signal ends at once`)
   await manager.stop(graceMs, 'shutdown')
   log.info('stopped')
 }

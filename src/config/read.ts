@@ -2,7 +2,7 @@
 
 import { ConfigError } from '../core/errors.ts'
 import type { Problem } from '../core/errors.ts'
-import { maskProblems, problemsOf, valueText, wordsFor } from './problems.ts'
+import { maskProblems, pathText, problemsOf, valueText, wordsFor } from './problems.ts'
 import { connectionOptions, serverSchema } from './server.ts'
 import type { ServerSettings } from './server.ts'
 import { generalSchema } from './schema.ts'
@@ -108,6 +108,10 @@ function readOne(
   if (name === '') problems.push({ path: 'servers', message: 'expected a server name, got ""' })
   if (!output || !isTable(own)) return undefined
   warnings.push(...weakVersions(own, path))
+  if (output.udp && output.protocol !== 'udp') {
+    const message = `has no effect: protocol is ${valueText(output.protocol)}`
+    warnings.push({ path: pathText([...path, 'udp']), message })
+  }
   return { name, settings: output, written: { ...connectionDefaults(defaults), ...own } }
 }
 

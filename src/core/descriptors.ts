@@ -28,11 +28,6 @@ export function callerCeiling(limit = descriptorLimit()): number {
   return limit - reserve(limit) / 2
 }
 
-/** Most UDP sessions of a server: each has a socket of its own, and half of all descriptors are for other things. */
-export function mostSessions(asked: number, limit = descriptorLimit()): number {
-  return Math.min(asked, Math.max(1, Math.floor(limit / 2)))
-}
-
 function reserve(limit: number): number {
   return Math.min(RESERVE, Math.ceil(limit / 4))
 }

@@ -59,7 +59,10 @@ export interface DatagramSpec {
   readonly maxRequests: number
   /** Datagrams of a backend after which the session is over. */
   readonly maxResponses: number
-  /** One more evicts: who was never answered first, then who was heard of longest ago. */
+  /**
+   * One more evicts whoever was heard of longest ago: of those never answered, while these are more than an eighth of
+   * the most (rounded up, the new one counted), else of the answered; where there is none of the one kind, of the other.
+   */
   readonly maxSessions: number
   /**
    * A backend that is unreachable (ICMP) is told as a failed dial, with `lost` when it had been reached; datagrams it
@@ -275,6 +278,11 @@ export interface Listening {
   responses(row: number): number
   /** Datagrams dropped since `listen`, by why; all 0 for connections. */
   drops(): Drops
+  /**
+   * At most so many sessions from now on, 1 or more; those that are too many go as new ones come. Until `stop`; of
+   * connections it means nothing.
+   */
+  limitSessions(most: number): void
   /** Ends every flow that holds the row. */
   drop(row: number, reason: Ending): void
   /**

@@ -16,6 +16,8 @@ export interface Backend {
   /** Where to dial: the addresses behind its host name. Empty until the name is resolved. */
   endpoints: readonly Address[]
   discovered: boolean
+  /** Flows that hold its row without a slot. */
+  held: number
   healthy: boolean
   /** It starts unhealthy, and its checks have not said yet whether it is. */
   untried: boolean

@@ -158,12 +158,24 @@ export class Pool {
   /** One flow less holds the row. */
   release(row: number): void {
     const backend = this.at(row)
-    const slots = --this.columns.slots[row]!
+    this.columns.slots[row]!--
     if (this.columns.limit[row]! > 0) {
       this.#groupOf(backend)?.fill(row)
       this.#events.room()
     }
-    if (slots === 0 && !backend.discovered) this.#dispose(backend)
+    this.#part(backend)
+  }
+
+  /** One more flow holds the row, without a slot: it is as good as over. */
+  hold(row: number): void {
+    this.at(row).held++
+  }
+
+  /** One flow less holds the row without a slot. */
+  letGo(row: number): void {
+    const backend = this.at(row)
+    backend.held--
+    this.#part(backend)
   }
 
   /**
@@ -288,6 +300,7 @@ export class Pool {
       found,
       endpoints: [],
       discovered: true,
+      held: 0,
       healthy: false,
       untried: false,
       ejected: false,
@@ -327,7 +340,13 @@ export class Pool {
     this.#discovered--
     this.#refresh(backend)
     this.#events.undiscovered(backend)
-    if (this.columns.slots[backend.row] === 0) this.#dispose(backend)
+    this.#part(backend)
+  }
+
+  /** Whoever is not discovered any more is gone when no flow holds its row. */
+  #part(backend: Backend): void {
+    if (!backend.discovered && backend.held === 0 && this.columns.slots[backend.row] === 0)
+      this.#dispose(backend)
   }
 
   #dispose(backend: Backend): void {

@@ -53,6 +53,8 @@ export interface AdmissionOptions {
 }
 
 export interface DatagramOptions {
+  /** Fire and forget: a session takes no slot, and room only until it is sent to a backend. */
+  readonly fleeting?: boolean
   /** A session whose backend proves unreachable ends; else it is given another one. */
   readonly endLost: boolean
   /** Ids of QUIC connections; undefined where none are looked at. */
@@ -93,11 +95,15 @@ export class Admission implements Desk {
   readonly #bursts: Bursts
   readonly #pending = new Map<number, Pending>()
   readonly #queue: Queue<Pending>
+  readonly #fleeting: boolean
+  /** Those that are fleeting and hold room yet. */
+  readonly #undecided = new Set<number>()
   #listening: Listening | undefined
   #serving = false
 
   constructor(options: AdmissionOptions) {
     this.#options = options
+    this.#fleeting = options.datagrams?.fleeting ?? false
     this.#bursts = new Bursts((message) => options.log.error(message), options.clock)
     this.#queue = new Queue(options.queueMs, options.clock, ({ client }) =>
       this.#listening?.answer(client.flow, { refuse: 'queue-timeout' }),
@@ -120,13 +126,13 @@ export class Admission implements Desk {
   }
 
   arrived(client: Arrival): Answer {
-    const { totals, room, clock } = this.#options
+    const { totals, clock } = this.#options
     const began = clock.now()
     totals.arrived++
     const refusal = this.#admit(client)
     const answer = refusal ? { refuse: refusal } : this.#answer(client)
     if ('refuse' in answer) {
-      if (!refusal) room.leave(client.ip)
+      if (!refusal) this.#leave(client)
       totals.refused(answer.refuse)
     }
     totals.decision.record(clock.now() - began)
@@ -146,7 +152,7 @@ export class Admission implements Desk {
     const { lost, why, code, ms, backend: row, note } = failure
     const backend = pool.at(row)
     if (lost) backend.closed++
-    pool.release(row)
+    this.#release(row)
     if (why === 'descriptors') return { refuse: this.#refused(why) }
 
     log.debug(`dial of ${backend.text} failed for ${client.ip}: ${code}`)
@@ -199,19 +205,19 @@ export class Admission implements Desk {
   }
 
   ended(end: FlowEnd): void {
-    const { pool, room, totals, outliers, onEnd } = this.#options
-    const { flow, ip } = end.client
+    const { pool, totals, outliers, onEnd } = this.#options
+    const { flow } = end.client
     let text = this.#pending.get(flow)?.last ?? ''
     if (end.backend >= 0) {
       const backend = pool.at(end.backend)
       text = backend.text
       if (end.connectMs >= 0) backend.closed++
       outliers?.ended(backend, end)
-      pool.release(end.backend)
+      this.#release(end.backend)
     }
     this.#pending.delete(flow)
     this.#queue.remove(flow)
-    room.leave(ip)
+    this.#leave(end.client)
     totals.ended(end)
     onEnd(end, text)
   }
@@ -243,7 +249,25 @@ export class Admission implements Desk {
         refusal,
         () => `refused a client: max_connections (${room.limits.maxConnections}) reached`,
       )
+    else if (!refusal && this.#fleeting) this.#undecided.add(client.flow)
     return refusal
+  }
+
+  #leave({ flow, ip }: Arrival): void {
+    if (!this.#fleeting || this.#undecided.delete(flow)) this.#options.room.leave(ip)
+  }
+
+  #take(client: Arrival, row: number): void {
+    const { pool } = this.#options
+    if (!this.#fleeting) return pool.take(row)
+    pool.hold(row)
+    this.#leave(client)
+  }
+
+  #release(row: number): void {
+    const { pool } = this.#options
+    if (this.#fleeting) pool.letGo(row)
+    else pool.release(row)
   }
 
   #answer(client: Arrival): Answer {
@@ -296,10 +320,10 @@ export class Admission implements Desk {
 
   /** Objects cost more than arguments here: it runs once a client. */
   #dial(client: Arrival, backend: Backend, how: Note['how'], endpoint: number, redispatches: number): Dial {
-    const { pool, dialTimeoutMs, datagrams } = this.#options
+    const { dialTimeoutMs, datagrams } = this.#options
     const address = atPort(backend.endpoints[endpoint]!, client)
     const note = packNote({ how, redispatches, endpoint, priority: backend.found.priority })
-    pool.take(backend.row)
+    this.#take(client, backend.row)
     if (datagrams?.quic) this.#settle(client, backend, endpoint)
     return { dial: { backend: backend.row, address, timeoutMs: dialTimeoutMs, note } }
   }

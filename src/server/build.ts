@@ -61,10 +61,9 @@ export function buildSockets(
 /** Datagrams of a backend in which it may show the ids it issues to a QUIC client: the first flights of a handshake. */
 const GLIMPSES = 4
 
-/** How a udp server makes sessions, at most `most` of them; undefined for any other. */
+/** How a udp server makes sessions; undefined for any other. */
 export function buildDatagrams(
   { protocol, udp, on_backend_loss }: ServerSettings,
-  most: number,
   access: DatagramSpec['access'],
   quic: QuicIds | undefined,
 ): DatagramSpec | undefined {
@@ -73,7 +72,7 @@ export function buildDatagrams(
     sessionKey: udp.session_key,
     maxRequests: udp.max_requests,
     maxResponses: udp.max_responses,
-    maxSessions: most,
+    maxSessions: udp.max_sessions,
     tellUnreachable: on_backend_loss !== 'keep',
     glimpses: quic ? GLIMPSES : 0,
     receiveBuffer: udp.receive_buffer,

@@ -10,7 +10,7 @@ import type { Address } from '../core/address.ts'
 import type { Found } from '../core/backend.ts'
 import { pause } from '../core/clock.ts'
 import type { Cancel, Clock } from '../core/clock.ts'
-import { descriptorCeiling, mostSessions } from '../core/descriptors.ts'
+import { descriptorCeiling } from '../core/descriptors.ts'
 import { BindError, UnsupportedError } from '../core/errors.ts'
 import { logger, prefixed } from '../core/log.ts'
 import type { Logger } from '../core/log.ts'
@@ -36,6 +36,7 @@ import { Care } from './care.ts'
 import type { Outliers } from './outliers.ts'
 import { Places } from './places.ts'
 import { Room } from './room.ts'
+import type { SessionBudget } from './sessionbudget.ts'
 import { Totals } from './totals.ts'
 
 /** What all servers of a process share. */
@@ -44,6 +45,7 @@ export interface ServerContext {
   readonly names: Names
   readonly sources: Sources
   readonly gate: Gate
+  readonly sessions: SessionBudget
   readonly clock: Clock
   readonly accessLog: AccessLog | undefined
 }
@@ -78,6 +80,9 @@ export class Server {
   #subscription: Subscription | undefined
   #listening: Listening | undefined
   #ticker: Cancel | undefined
+  /** Sessions it may have now, and what gives them back to other servers. */
+  #mostSessions: number
+  #unshare: Cancel | undefined
   #ready: () => void = () => {}
   #emptied: () => void = () => {}
   #updated = false
@@ -123,10 +128,11 @@ export class Server {
       },
       clock,
     )
-    const most = mostSessions(settings.udp?.max_sessions ?? 0)
-    const quic = buildQuic(settings, this.#chooser, most)
+    this.#mostSessions = settings.udp?.max_sessions ?? 0
+    const quic = buildQuic(settings, this.#chooser, Math.min(this.#mostSessions, context.sessions.total))
     const access = buildAccess(settings)
-    this.#datagrams = buildDatagrams(settings, most, access, quic)
+    this.#datagrams = buildDatagrams(settings, access, quic)
+    const fleeting = this.#datagrams?.maxRequests === 1
     this.#admission = new Admission({
       pool: this.pool,
       room: this.room,
@@ -138,7 +144,7 @@ export class Server {
       redispatch: settings.redispatch,
       queueMs: settings.queue_timeout,
       descriptorCeiling: descriptorCeiling(),
-      datagrams: this.#datagrams && { endLost: settings.on_backend_loss === 'close', quic },
+      datagrams: this.#datagrams && { fleeting, endLost: settings.on_backend_loss === 'close', quic },
       outliers: this.#care.outliers,
       clock,
       log: this.#log,
@@ -204,6 +210,7 @@ export class Server {
     const { settings, name } = this
     const { sources, clock } = this.#context
     this.#tellDefaults()
+    this.#share()
     const located = new Promise<void>((resolve) => (this.#ready = resolve))
     this.#subscription = sources.subscribe(settings.discovery, {
       name,
@@ -211,16 +218,23 @@ export class Server {
       publish: (listed) => void this.#learn(listed),
     })
     await Promise.race([located, pause(clock, FIRST_ANSWER_MS, this.#stopping.signal)])
+    const spec = this.#spec()
     try {
-      this.#listening = await this.#plane.listen(this.#spec(), this.#admission)
+      this.#listening = await this.#plane.listen(spec, this.#admission)
     } catch (error) {
       this.#abandon()
       throw bindError(name, error)
     }
+    this.#beginSessions(spec)
     this.#admission.attach(this.#listening)
     this.pool.traffic.readFrom(this.#listening)
     this.#ticker = clock.every(1000, () => this.pool.traffic.tick())
     this.#log.info(`listening on ${this.addresses.join(', ')}`)
+  }
+
+  /** How long its flows may go on when it stops, of `most`. */
+  graceMs(most: number): number {
+    return this.#datagrams ? Math.min(most, DATAGRAM_GRACE_MS) : most
   }
 
   /**
@@ -229,7 +243,7 @@ export class Server {
    */
   async stop(graceMs: number, reason: Ending): Promise<void> {
     const listening = this.#listening
-    const waitMs = this.#datagrams ? Math.min(graceMs, DATAGRAM_GRACE_MS) : graceMs
+    const waitMs = this.graceMs(graceMs)
     this.#stopping.abort()
     if (listening) {
       await listening.drain()
@@ -255,6 +269,36 @@ export class Server {
     this.#places.stop()
     this.#admission.close()
     this.#ticker?.()
+    this.#unshare?.()
+  }
+
+  /** Sessions of fire and forget keep no sockets. */
+  #share(): void {
+    if (!this.#datagrams || this.#datagrams.maxRequests === 1) return
+    const { max_sessions } = this.settings.udp!
+    this.#unshare = this.#context.sessions.join(max_sessions, (most) => {
+      this.#mostSessions = most
+      if (!this.#listening || this.#stopping.signal.aborted) return
+      this.#listening.limitSessions(most)
+      this.#log.info(this.#limitText(max_sessions))
+    })
+  }
+
+  /** Others may have come or gone since `spec` was made. */
+  #beginSessions({ datagrams }: ListenSpec): void {
+    if (!datagrams) return
+    const { max_sessions } = this.settings.udp!
+    if (datagrams.maxSessions !== this.#mostSessions) this.#listening!.limitSessions(this.#mostSessions)
+    if (this.#mostSessions === max_sessions) return
+    const asked = (this.config.written.udp as { max_sessions?: unknown } | undefined)?.max_sessions
+    this.#log[asked === undefined ? 'info' : 'warn'](this.#limitText(max_sessions))
+  }
+
+  #limitText(asked: number): string {
+    const { servers } = this.#context.sessions
+    if (this.#mostSessions === asked) return `max_sessions is ${asked} again`
+    const sharers = servers === 1 ? ',' : `: ${servers} servers share`
+    return `max_sessions is ${this.#mostSessions}${sharers} half of what ulimit -n allows`
   }
 
   /** What nobody has said and may surprise. */
@@ -265,14 +309,10 @@ export class Server {
         this.#log.info(`backend_connection_timeout is not set: a dial may take ${DIAL_MS / 1000}s`)
       return
     }
-    const { maxSessions, maxRequests } = this.#datagrams
+    const { maxRequests } = this.#datagrams
     for (const key of ['client_idle_timeout', 'backend_idle_timeout'] as const) {
       if (config.written[key] === undefined && maxRequests !== 1)
         this.#log.info(`${key} is not set: a session ends after ${settings[key] / 1000}s of silence`)
-    }
-    if (maxSessions < settings.udp!.max_sessions) {
-      const asked = (config.written.udp as { max_sessions?: unknown } | undefined)?.max_sessions !== undefined
-      this.#log[asked ? 'warn' : 'info'](`max_sessions is ${maxSessions}, half of what ulimit -n allows`)
     }
   }
 
@@ -353,7 +393,7 @@ export class Server {
       report: this.#chooser.kind.report || this.outliers !== undefined,
       measure: this.#context.accessLog !== undefined && !this.#datagrams,
       sockets: this.#sockets,
-      ...(this.#datagrams && { datagrams: this.#datagrams }),
+      ...(this.#datagrams && { datagrams: { ...this.#datagrams, maxSessions: this.#mostSessions } }),
     }
   }
 }

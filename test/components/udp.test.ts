@@ -365,6 +365,27 @@ for (const { name, skip } of PLANES)
 
     // What Node's sockets are not told of, and have no room for.
     if (name === 'portable') return
+    onHosts(t, 'a way that is too narrow and says nothing', 'iif', async (t, all, of) => {
+      if (of === FAMILIES.six) return t.plan(0, 'routers of IPv6 cut nothing')
+      await all.balance(name, {
+        near: server(at(of.front, 3000), [place(of.backend, 4000)]),
+        deep: server(':3001', [place(of.deep, 4000)]),
+        shots: server(at(of.front, 3002), [place(of.deep, 4000)], { max_requests: 1 }),
+      })
+      await all.run('hop', 'ip', 'rule', 'add', 'ipproto', 'icmp', 'blackhole')
+      for (const [host, port] of [
+        ['far', 3000],
+        ['client', 3001],
+        ['far', 3001],
+      ] as const)
+        for (const bytes of [1400, 1400, 4096]) {
+          const { tries } = await all.on(host).ask({ to: place(of.front, port), bytes, answer: bytes })
+          t.equal(tries, 1, `${host} to ${port}, ${bytes} bytes`)
+        }
+      await all.on('client').say({ to: place(of.front, 3002), bytes: 1400 })
+      await until(async () => (await all.on('deep').heard()).length === 7, 'fire and forget')
+    })
+
     onHosts(t, 'a host that cannot be reached loses its sessions', 'iif', async (t, all, of) => {
       const front = (port: number, gone: string, more = {}) =>
         server(at(of.front, port), [place(gone, 4000), place(of.backend, 4000)], {}, more)

@@ -36,7 +36,13 @@ const SPEC = {
   report: false,
 }
 
-async function setUp(lines: (string | Found)[], options: Partial<AdmissionOptions> & { most?: number } = {}) {
+interface Options extends Partial<AdmissionOptions> {
+  readonly most?: number
+  readonly mostPerClient?: number
+  readonly rate?: number
+}
+
+async function setUp(lines: (string | Found)[], options: Options = {}) {
   const clock = new FakeClock()
   const balancer = options.balancer ?? roundrobin.create({}, { clock })
   const ends: (FlowEnd & { text: string })[] = []
@@ -49,7 +55,8 @@ async function setUp(lines: (string | Found)[], options: Partial<AdmissionOption
       room: () => admission.serve(),
     },
   )
-  const room = new Room({ maxConnections: options.most ?? 0, maxPerClient: 0, ratePerClient: 0 }, clock)
+  const { most = 0, mostPerClient = 0, rate = 0 } = options
+  const room = new Room({ maxConnections: most, maxPerClient: mostPerClient, ratePerClient: rate }, clock)
   const totals = new Totals()
   const admission = new Admission({
     pool,
@@ -593,6 +600,97 @@ t.test('sessions of datagrams', async (t) => {
   })
 })
 
+t.test('fire and forget', async (t) => {
+  const ONCE = { datagrams: { fleeting: true, endLost: false, quic: undefined } }
+  const arriveAll = ({ plane }: { plane: FakePlane }, count: number) => {
+    for (let i = 0; i < count; i++) plane.arrive('192.0.2.1')
+    plane.flush()
+  }
+  const finishAll = ({ plane }: { plane: FakePlane }) => {
+    for (const { flow } of plane.dials) {
+      plane.dialResult(flow, 'ok')
+      plane.finish(flow, 'max-requests', { tx: 1, requests: 1 })
+    }
+    plane.flush()
+  }
+
+  t.test('limits of what is there at once refuse none of a batch', async (t) => {
+    for (const options of [{ most: 10 }, { mostPerClient: 10 }, {}]) {
+      const all = await setUp([limited('a:1', 1)], { ...ONCE, ...options })
+      for (let round = 1; round <= 2; round++) {
+        arriveAll(all, 200)
+        t.same([all.plane.refusals, all.plane.dials.length], [[], 200])
+        t.same([all.room.size, all.slots()], [0, { 'a:1': 0 }], 'decided, and gone')
+        finishAll(all)
+        t.same([all.room.size, all.slots()], [0, { 'a:1': 0 }], 'not twice')
+        t.equal(all.totals.endings['max-requests'], 200 * round)
+      }
+      t.equal(all.pool.traffic.connects(0), all.find('a:1').closed)
+    }
+  })
+
+  t.test('the rate of a client holds', async (t) => {
+    const all = await setUp(['a:1'], { ...ONCE, rate: 5 })
+    arriveAll(all, 20)
+    t.equal(all.plane.dials.length, 5)
+    t.equal(all.totals.refusals['rate'], 15)
+    finishAll(all)
+    t.equal(all.room.size, 0)
+  })
+
+  t.test('who is dialled again, and refused in the end, has left once', async (t) => {
+    const { plane, room, slots, totals, ends } = await setUp(['a:1', 'b:1'], {
+      ...ONCE,
+      most: 2,
+      mostPerClient: 2,
+    })
+    const flow = plane.arrive('192.0.2.1')
+    plane.flush()
+    for (let i = 0; i < 2; i++) {
+      plane.dialResult(flow, 'refused')
+      plane.flush()
+    }
+    plane.flush()
+    t.match(ends, [{ reason: 'dial-failed', backend: -1 }])
+    t.same([room.size, slots()], [0, { 'a:1': 0, 'b:1': 0 }])
+    t.equal(totals.redispatches, 1)
+    plane.arrive('192.0.2.1')
+    plane.flush()
+    t.equal(plane.dials.length, 1)
+  })
+
+  t.test('who waits to be decided is inside, and leaves when refused or when it ends', async (t) => {
+    const quic = new QuicIds(10)
+    const all = await setUp(['a:1'], { most: 2, datagrams: { fleeting: true, endLost: false, quic } })
+    arriveAll(all, 3)
+    t.equal(all.room.size, 2)
+    t.equal(all.totals.refusals['server-full'], 1)
+    await all.list([])
+    for (const flow of [1, 2]) all.plane.send(flow, Buffer.from('hello'))
+    while (all.plane.flush());
+    t.equal(all.ends.length, 2)
+    t.equal(all.room.size, 0)
+  })
+
+  t.test('a backend that is gone meanwhile keeps its row until the last has been told', async (t) => {
+    const { plane, list, find, pool, ends } = await setUp(['a:1'], ONCE)
+    const flow = plane.arrive('192.0.2.1')
+    plane.flush()
+    const gone = find('a:1')
+    await list(['b:1'])
+    t.not(find('b:1').row, gone.row)
+    plane.dialResult(flow, 'ok')
+    plane.finish(flow, 'max-requests', { tx: 1, requests: 1 })
+    plane.flush()
+    t.match(ends, [{ text: 'a:1' }])
+    t.equal(gone.closed, 1)
+    t.same(
+      [...pool.backends].map(({ text }) => text),
+      ['b:1'],
+    )
+  })
+})
+
 t.test('QUIC', async (t) => {
   const clock = new FakeClock()
   const KINDS = {
@@ -739,10 +837,10 @@ t.test('whatever the order of events, nothing is lost and nothing is paid twice'
     fc.constantFrom('shrink' as const, 'grow' as const, 'wait' as const),
   )
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+    fc.asyncProperty(fc.array(step, { maxLength: 60 }), fc.boolean(), async (steps, fleeting) => {
       const { plane, pool, room, ends, list, clock, totals, listening } = await setUp(
         [limited('a:1', 2), limited('b:1', 2)],
-        { queueMs: 500, most: 12, datagrams: { endLost: false, quic: undefined } },
+        { queueMs: 500, most: 12, datagrams: { fleeting, endLost: false, quic: undefined } },
       )
       const alive = new Set<number>()
       const connected = new Set<number>()
@@ -785,6 +883,7 @@ t.test('whatever the order of events, nothing is lost and nothing is paid twice'
       assert.equal(room.size, 0, 'room')
       for (const backend of pool.backends) {
         assert.equal(pool.columns.slots[backend.row], 0, `slots of ${backend.text}`)
+        assert.equal(backend.held, 0, `holds of ${backend.text}`)
         assert.equal(pool.traffic.connects(backend.row), backend.closed, `connected to ${backend.text}`)
       }
       const flows = ends.map(({ client }) => client.flow)

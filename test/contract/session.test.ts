@@ -3,17 +3,22 @@
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { networkInterfaces } from 'node:os'
+import { syncBuiltinESMExports } from 'node:module'
+import os from 'node:os'
 import t from 'tap'
 import type { Test } from 'tap'
 import { compileAccess } from '../../src/access/rules.ts'
 import { parseBind } from '../../src/core/address.ts'
 import type { HostPort } from '../../src/core/address.ts'
 import type { Arrival, DatagramSpec, FlowEnd, ListenSpec, Plane } from '../../src/plane/plane.ts'
+import { portablePlane } from '../../src/plane/portable/plane.ts'
+import { FakeClock } from '../support/clock.ts'
 import { answering, deadEnd, echo, named, talker, talkers } from '../support/datagrams.ts'
+import type { Heard } from '../support/datagrams.ts'
 import { NO_IPV6 } from '../support/ipv6.ts'
 import { behaviour, DATAGRAMS, dial, ended, LedgerDesk, serve, SPEC, to } from '../support/ledger.ts'
 import type { Script, Served } from '../support/ledger.ts'
+import { logged } from '../support/observed.ts'
 import { PLANES } from '../support/planes.ts'
 import { descriptors, settled } from '../support/streams.ts'
 import { until } from '../support/until.ts'
@@ -51,13 +56,18 @@ async function ends({ listening, desk }: Served): Promise<FlowEnd[]> {
 
 const reasons = ({ desk }: Served) => desk.ends.map(({ reason }) => reason)
 
+/** Clients that were answered, one after the other, until there are so many sessions. */
+async function crowd(t: Test, { listening, port }: Served, count: number): Promise<void> {
+  while (listening.flows < count) for (const each of await talkers(t, 8)) await each.asks(port, '?')
+}
+
 const numbered = (count: number, from = 0) => Array.from({ length: count }, (_, i) => `number ${from + i}`)
 
 /** The port of bind number `i`. */
 const portOf = ({ listening }: Served, i: number) => Number(listening.addresses[i]!.split(':').at(-1))
 
 /** An IPv4 address of this machine besides 127.0.0.1 that every plane finds by itself. */
-const OUTER = Object.values(networkInterfaces())
+const OUTER = Object.values(os.networkInterfaces())
   .flatMap((each) => each ?? [])
   .find(({ family, address }) => family === 'IPv4' && address !== '127.0.0.1')?.address
 
@@ -571,6 +581,58 @@ for (const { name, skip, make } of PLANES) {
       t.equal(served.listening.flows, 0)
     })
 
+    await behaviour(t, 'the next backend gets what was sent last', async (t) => {
+      const large = (name: string, length: number) => name.repeat(length)
+      const cases = [
+        { sent: numbered(12), kept: numbered(7, 5), what: 'eight datagrams' },
+        { sent: ['a', 'b', 'c'].map((name) => large(name, 1_500)), kept: ['b', 'c'], what: '4 KiB' },
+        { sent: ['a', large('b', 5_000), 'c'], kept: ['a', 'c'], what: 'none that is too large' },
+      ]
+      for (const { sent, kept, what } of cases) {
+        const [first, second] = [await talker(t), await answering(t)]
+        const served = await sessions(plane, {
+          arrived: () => dial(first.address, { backend: 1 }),
+          dialFailed: () => dial(second.address, { backend: 2 }),
+        })
+        const client = await talker(t)
+        for (const [i, each] of sent.entries()) {
+          await client.say(served.port, each)
+          await first.hears(i + 1)
+        }
+        await first.close()
+        await client.insists(served.port, 'the last')
+        const again = second.texts.slice(0, second.texts.indexOf('the last'))
+        const names = again.map((text) => (text.length > 100 ? text[0]! : text))
+        // Whatever was sent longer than a second ago has gone, which a slow machine makes of all.
+        t.same(names, names.length > 0 ? kept : [], what)
+      }
+    })
+
+    await behaviour(t, 'the first byte of a backend stays in the record of who has lost it', async (t) => {
+      const server = await answering(t)
+      const told: number[] = []
+      const script: Script = {
+        ...to(server.address, { backend: 4 }),
+        firstByte: (_client, _row, ms) => void told.push(ms),
+        dialFailed: () => ({ refuse: 'backend-lost' }),
+      }
+      const served = await sessions(plane, script, {}, { report: true })
+      const clients = await talkers(t, 2)
+      for (const [i, each] of clients.entries()) {
+        await each.asks(served.port, 'hello')
+        await until(() => told.length === i + 1)
+        if (i === 0) served.listening.drop(4, 'moved')
+        else await server.close()
+        if (i === 1) await each.say(served.port, 'gone?')
+        await ended(served, i + 1)
+      }
+      t.same(reasons(served), ['moved', 'backend-lost'])
+      t.same(
+        served.desk.ends.map(({ firstByteMs }) => firstByteMs),
+        told,
+      )
+    })
+
     await behaviour(t, 'what comes while the next backend is looked for goes there in order', async (t) => {
       const { served, client, server, goOn } = await stranded(t, plane)
       await client.say(served.port, ...numbered(3, 1))
@@ -873,7 +935,7 @@ for (const { name, skip, make } of PLANES) {
       t.match(await ends(served), [{ reason: 'shutdown', requests: 3 }])
     })
 
-    await behaviour(t, 'maxSessions evicts those never answered before any other', async (t) => {
+    await behaviour(t, 'maxSessions evicts those never answered while they are many', async (t) => {
       const server = await answering(t, ({ bytes }) => (bytes[0] === 0x3f ? [bytes] : []))
       const served = await sessions(plane, to(server.address), { maxSessions: 16 })
       const real = await talkers(t, 4)
@@ -892,6 +954,54 @@ for (const { name, skip, make } of PLANES) {
       const sessionsOf = (text: string) =>
         server.heard.filter((each) => each.bytes.toString() === text).map(({ from }) => from.port)
       t.same(sessionsOf('?!'), sessionsOf('?'), 'who was answered kept its session')
+    })
+
+    await behaviour(t, 'a full table answers new clients, several at a time', async (t) => {
+      const late = 4
+      const asked: Heard[] = []
+      const server = await answering(t)
+      const slow = await talker(t)
+      slow.socket.on('message', (bytes, { address: host, port }) => {
+        asked.push({ bytes, from: { host, port } })
+        if (asked.length > late) answerOne()
+      })
+      const answerOne = () => {
+        const { bytes, from } = asked.shift()!
+        void slow.say(from, bytes)
+      }
+      let place = server.address
+      const script: Script = { arrived: () => dial(place) }
+      const served = await sessions(plane, script, { maxSessions: 128 })
+      await crowd(t, served, 128)
+      place = slow.address
+      const clients = await talkers(t, 60)
+      for (const [i, each] of clients.entries()) {
+        await each.say(served.port, `${each.port}`)
+        await slow.hears(i + 1)
+        if (i >= late) await clients[i - late]!.hears(1)
+      }
+      while (asked.length > 0) answerOne()
+      for (const each of clients) t.same((await each.hears(1)).texts, [`${each.port}`])
+      t.ok(served.listening.flows <= 128)
+    })
+
+    await behaviour(t, 'a flood of strangers leaves seven eighths of the answered', async (t) => {
+      const server = await answering(t, ({ bytes }) => (bytes[0] === 0x3f ? [bytes] : []))
+      const served = await sessions(plane, to(server.address), { maxSessions: 128 })
+      const { listening, desk } = served
+      await crowd(t, served, 128)
+      const before = new Set(desk.ends.map(({ client }) => client.flow))
+      const flood = await talkers(t, 60)
+      for (const each of flood) {
+        const came = () => desk.arrivals.length + listening.drops().undecided
+        const count = came()
+        await each.say(served.port, 'spoofed')
+        await until(() => came() > count)
+      }
+      await until(() => listening.flows === 128, 'the evictions')
+      const lost = desk.ends.filter(({ client, responses }) => responses > 0 && !before.has(client.flow))
+      t.ok(lost.length > 0 && lost.length <= 128 / 8, `${lost.length} of the answered were evicted`)
+      t.ok(desk.ends.every(({ reason }) => reason === 'evicted'))
     })
 
     await behaviour(t, 'then it evicts whoever was heard of longest ago', async (t) => {
@@ -939,6 +1049,33 @@ for (const { name, skip, make } of PLANES) {
         t.equal(served.desk.arrivals.length, 62)
       },
     )
+
+    await behaviour(t, 'a table that is to be smaller shrinks as new sessions come', async (t) => {
+      const server = await answering(t)
+      const served = await sessions(plane, to(server.address), { maxSessions: 128 })
+      const { listening, desk } = served
+      await crowd(t, served, 64)
+      listening.limitSessions(16)
+      t.equal(listening.flows, 64, 'nobody is evicted by it alone')
+      const clients = await talkers(t, 60)
+      const evicted = []
+      for (const each of clients) {
+        const over = desk.ends.length
+        await tick()
+        await each.asks(served.port, 'me too')
+        await tick()
+        await clients[0]!.asks(served.port, 'still here')
+        evicted.push(desk.ends.length - over)
+      }
+      t.ok(Math.max(...evicted) <= 8, `${evicted.join(' ')}: eight by one newcomer at most`)
+      await until(() => listening.flows <= 16, 'the evictions')
+      t.equal(desk.arrivals.length, 64 + 60, 'who was heard of kept its session')
+      t.ok(desk.ends.every(({ reason }) => reason === 'evicted'))
+      const few = desk.ends.length
+      listening.limitSessions(128)
+      for (const each of await talkers(t, 30)) await each.asks(served.port, 'me too')
+      t.equal(desk.ends.length, few, 'and when it may be larger it grows')
+    })
 
     await behaviour(t, 'sessions that are over make room at once', async (t) => {
       const server = await answering(t)
@@ -1352,6 +1489,29 @@ for (const { name, skip, make } of PLANES) {
       }
     })
 
+    // Elsewhere nobody can ask how many there were.
+    if (name === 'native')
+      await behaviour(t, 'answers that the kernel dropped are counted when their session ends', async (t) => {
+        const server = await talker(t)
+        const served = await sessions(plane, { ...to(server.address, { backend: 4 }) })
+        const client = await talker(t)
+        await client.say(served.port, 'go')
+        await server.hears(1)
+        const most = 2_000
+        await server.say(server.heard[0]!.from, ...Array<Buffer>(most).fill(Buffer.alloc(8_192)))
+        server.socket.on(
+          'message',
+          (bytes, { address: host, port }) => void server.say({ host, port }, bytes),
+        )
+        await client.insists(served.port, 'the last')
+        served.listening.drop(4, 'moved')
+        await ended(served)
+        const { responses } = served.desk.ends[0]!
+        const counted = responses + served.listening.drops().queue
+        t.ok(counted > most, `of ${most} and an answer ${responses} came`)
+        t.ok(counted <= most + server.heard.length - 1, `and ${counted - responses} did not`)
+      })
+
     await behaviour(t, 'a backend that answers a thousandfold drowns nobody else', async (t) => {
       const loud = await answering(t, () => Array<Buffer>(1_000).fill(Buffer.alloc(1_000)))
       const calm = await answering(t)
@@ -1415,6 +1575,107 @@ for (const { name, skip, make } of PLANES) {
     })
   })
 }
+
+t.test('addresses that come and go, on the plane with a socket for each', async (t) => {
+  const clock = new FakeClock()
+  const plane = portablePlane(clock)
+  const real = os.networkInterfaces
+  t.teardown(() => pretend(real))
+  const [here, there] = ['127.0.0.1', '127.0.0.5']
+  /** Listens on all of them, and everything comes back. */
+  const wildcard = async (t: Test, host = '') => {
+    pretend(() => lo(here))
+    const server = await answering(t)
+    return sessions(plane, to(server.address), {}, { binds: [{ host, port: 0 }] })
+  }
+  const look = () => clock.advance(2_000)
+
+  await behaviour(t, 'a wildcard answers from one that came later', async (t) => {
+    const client = await talker(t, { host: '0.0.0.0' })
+    for (const host of ['0.0.0.0', '', '::']) {
+      const served = await wildcard(t, host)
+      pretend(() => lo(here, there))
+      await look()
+      for (const asked of [there, here]) {
+        const place = { host: asked, port: served.port }
+        t.equal(await client.asks(place, asked), asked)
+        t.same(client.heard.at(-1)!.from, place)
+      }
+      t.equal(served.listening.addresses.length, 1)
+    }
+  })
+
+  await behaviour(t, 'one that is gone is free, once its sessions are over', async (t) => {
+    const { listening, port, desk } = await wildcard(t)
+    const client = await talker(t, { host: '0.0.0.0' })
+    const place = { host: there, port }
+    pretend(() => lo(here, there))
+    await look()
+    await client.asks(place, 'hello')
+    pretend(() => lo(here))
+    await look()
+    t.equal(await client.asks(place, 'back again'), 'back again', 'it came back meanwhile')
+    t.equal(desk.arrivals.length, 1)
+    listening.drop(0, 'killed')
+    await until(() => listening.flows === 0)
+    await look()
+    const owner = await talker(t, place)
+    t.equal(owner.port, port)
+    t.equal(await client.asks({ host: here, port }, 'still here'), 'still here')
+  })
+
+  await behaviour(t, 'one that cannot be had is complained of once, and had when it is free', async (t) => {
+    const { port } = await wildcard(t)
+    const client = await talker(t, { host: '0.0.0.0' })
+    const owner = await talker(t, { host: there, port })
+    const log = logged(t)
+    pretend(() => lo(here, there, '192.0.2.254'))
+    for (let i = 0; i < 5; i++) await look()
+    const lines = await log()
+    t.match(lines, /cannot be listened on: bind EADDRINUSE 127\.0\.0\.5/)
+    t.equal(lines.trim().split('\n').length, 1)
+    await owner.close()
+    await look()
+    t.equal(await client.asks({ host: there, port }, 'now?'), 'now?')
+  })
+
+  await behaviour(t, 'a system that does not tell its addresses keeps those it had', async (t) => {
+    const { port } = await wildcard(t)
+    const log = logged(t)
+    pretend(() => {
+      throw new Error('too many open files')
+    })
+    await look()
+    t.match(await log(), /too many open files/)
+    const client = await talker(t)
+    t.equal(await client.asks(port, 'still here'), 'still here')
+  })
+
+  await behaviour(t, 'nobody looks once it has stopped', async (t) => {
+    const { listening, port } = await wildcard(t)
+    t.equal(clock.pending, 1)
+    await listening.stop('shutdown')
+    t.equal(clock.pending, 0)
+    pretend(() => lo(here, there))
+    await look()
+    const owner = await talker(t, { host: there, port })
+    t.equal(owner.port, port)
+    const one = await sessions(plane, {})
+    t.equal(clock.pending, 0, 'nor where one address is all there is')
+    t.ok(one.port)
+  })
+
+  function pretend(networkInterfaces: typeof real): void {
+    Object.assign(os, { networkInterfaces })
+    syncBuiltinESMExports()
+  }
+
+  /** What the system says of its one interface. */
+  function lo(...addresses: readonly string[]): ReturnType<typeof real> {
+    const rest = { netmask: '', mac: '', internal: true, cidr: null }
+    return { lo: addresses.map((address) => ({ address, family: 'IPv4', ...rest })) }
+  }
+})
 
 /** The table that planes search. */
 function tableOf(settings: Parameters<typeof compileAccess>[0]) {

@@ -9,9 +9,12 @@ import { parseText } from '../../src/config/parse.ts'
 import { addressText } from '../../src/core/address.ts'
 import type { Manager } from '../../src/manager/manager.ts'
 import { openAccessLog } from '../../src/server/accesslog.ts'
+import { SessionBudget } from '../../src/server/sessionbudget.ts'
 import { answering, deadEnd, named, talker, talkers } from '../support/datagrams.ts'
 import type { Talker } from '../support/datagrams.ts'
+import { backend, client } from '../support/ends.ts'
 import { folder } from '../support/folder.ts'
+import { launchReady } from '../support/launched.ts'
 import { a, nameserver } from '../support/nameserver.ts'
 import { backendStats, serving, statsOf, statsUntil } from '../support/observed.ts'
 import type { StatsView } from '../support/observed.ts'
@@ -78,7 +81,7 @@ t.test('the portable plane refuses to be transparent, by server and key', async 
   t.same([...manager.servers.keys()], [])
 })
 
-onEveryPlane((t, running) => {
+onEveryPlane((t, running, plane) => {
   t.test('a resolver in front of resolvers, as its file has it', async (t) => {
     const told = () => ({ answers: [a('example.test', '192.0.2.7')] })
     const resolvers = [await nameserver(t, told), await nameserver(t, told)]
@@ -424,6 +427,26 @@ onEveryPlane((t, running) => {
     t.same(client.texts, [])
   })
 
+  t.test(
+    'max_requests = 1: limits of sessions at once hold back none of many datagrams at once',
+    async (t) => {
+      const many = Array.from({ length: 200 }, (_, i) => `line ${i}`)
+      for (const limits of [{ max_connections: 10 }, { max_connections_per_client: 10 }, {}]) {
+        const backend = await talker(t, { buffer: 4 << 20 })
+        const line = `${lineOf(backend)} max_connections=1`
+        const server = sessions([line], { udp: { max_requests: 1 }, ...limits })
+        const manager = await running(t, { servers: { web: server } })
+        await (await talker(t)).say(portOf(manager, 'web'), ...many)
+        const stats = await ended(manager, 'max-requests', 200)
+        t.same(sum(stats.refusals), 0)
+        await backend.hears(200)
+        t.same([...backend.texts].sort(), [...many].sort())
+        t.match(stats, { active_connections: 0, requests_total: 200 })
+        t.match(stats.backends[0]!.stats, { total_connections: 200, active_connections: 0 })
+      }
+    },
+  )
+
   t.test('max_requests elects anew, and the old session still answers', async (t) => {
     const backends = await alphabet(t, 'ab')
     const settings = { balance: 'roundrobin', backend_idle_timeout: '300ms', udp: { max_requests: 2 } }
@@ -467,6 +490,25 @@ onEveryPlane((t, running) => {
     t.equal(await real.asks(port, 'real'), 'yes')
     const asked = backend.heard.filter(({ bytes }) => bytes.toString() === 'real')
     t.equal(new Set(asked.map(({ from }) => from.port)).size, 1, 'by the session it had')
+  })
+
+  t.test('several servers share what descriptors there are for sessions', async (t) => {
+    const alive = await named(t, 'a')
+    const budget = new SessionBudget(64)
+    const manager = await running(t, { servers: { web: sessions([alive]) } }, { sessions: budget })
+    const come = async () => {
+      for (const each of await talkers(t, 80)) await each.asks(portOf(manager, 'web'), 'hi')
+    }
+    const holds = (count: number) =>
+      statsUntil(manager, `${count} sessions`, ({ active_connections }) => active_connections === count)
+    await come()
+    await holds(32)
+    await manager.create('other', sessions([alive]))
+    await come()
+    await holds(16)
+    await manager.remove('other')
+    await come()
+    await holds(32)
   })
 
   t.test('statistics count sessions, datagrams and bytes', async (t) => {
@@ -518,6 +560,27 @@ onEveryPlane((t, running) => {
     }
     const heard = clients.map((each) => each.heard.length)
     await until(() => clients.every((each, i) => each.heard.length > heard[i]!), 'an answer for each')
+  })
+
+  t.test('SIGTERM says how long it waits for sessions, apart from how long for connections', async (t) => {
+    const [alive, web] = [await named(t, 'a'), await backend(t, { echo: true })]
+    const servers = { dns: sessions([alive]), idle: sessions([alive]), web: serving([web]) }
+    const launches = [servers, { dns: servers.dns, idle: servers.idle }].map((servers) =>
+      launchReady(t, { config: { plane, servers } }),
+    )
+    for (const [fairlead, connected] of [
+      [await launches[0]!, true],
+      [await launches[1]!, false],
+    ] as const) {
+      t.equal(await (await talker(t)).asks(fairlead.port('dns'), 'hi'), 'a:hi')
+      const front = connected && client(t, fairlead.port('web'))
+      if (front) await front.say('hi').hears('hi')
+      fairlead.signal('SIGTERM')
+      const flows = connected ? '30s for 1 open flows and ' : ''
+      await fairlead.says(`waiting at most ${flows}1s for 1 sessions; a second signal ends at once`)
+      if (front) front.socket.end()
+      t.equal(await fairlead.exit(), 0)
+    }
   })
 
   t.test('a taken address is told, and the server that has it goes on', async (t) => {

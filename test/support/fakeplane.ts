@@ -55,6 +55,8 @@ export class FakePlane implements Plane {
   readonly refusals: { readonly flow: number; readonly reason: Reason }[] = []
   /** What it says it has dropped. */
   dropped: Drops = NO_DROPS
+  /** What its sessions were limited to, one number a time. */
+  readonly limits: number[] = []
   #desk!: Desk
   #spec!: ListenSpec
   #flows = new Map<number, FakeFlow>()
@@ -82,6 +84,7 @@ export class FakePlane implements Plane {
       requests: (row) => this.#counts.requests[row] ?? 0,
       responses: (row) => this.#counts.responses[row] ?? 0,
       drops: () => this.dropped,
+      limitSessions: (most) => void this.limits.push(most),
       drop: (row, reason) => this.#drop(row, reason),
       drain: async () => void (this.#open = false),
       stop: (reason) => this.#stop(reason),

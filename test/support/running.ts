@@ -11,6 +11,7 @@ import { Manager } from '../../src/manager/manager.ts'
 import type { Plane } from '../../src/plane/plane.ts'
 import { portablePlane } from '../../src/plane/portable/plane.ts'
 import type { ServerContext } from '../../src/server/server.ts'
+import { SessionBudget } from '../../src/server/sessionbudget.ts'
 
 /** What only a test would know better: its own plane, clock or access log. */
 export type Overrides = Partial<ServerContext> & { readonly plane?: Plane }
@@ -29,6 +30,7 @@ export async function running(
     names: new Names(clock),
     sources: new Sources(clock),
     gate: new Gate(config.healthcheck_concurrency),
+    sessions: new SessionBudget(),
     clock,
     accessLog: undefined,
     ...overrides,

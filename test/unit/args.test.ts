@@ -164,6 +164,9 @@ t.test('check says what it found and with what status to end', async (t) => {
     'odd.toml': good + 'x = 1\n',
     'bad.toml': '[servers.web]\nbind = 1',
     'none.toml': '',
+    'portable.toml': `plane = "portable"\n${good}tcp.mark = 7\n`,
+    'own.toml': `plane = "auto"\n${good}protocol = "udp"\nplane = "portable"\nudp.transparent = true\n`,
+    'fits.toml': `plane = "portable"\n${good}tcp.source = "127.0.0.1"\n`,
   })
   const check = async (name: string, strict = false) => {
     const lines: string[] = []
@@ -181,6 +184,15 @@ t.test('check says what it found and with what status to end', async (t) => {
     status: 2,
     said: 'odd.toml has 1 problem\n  servers.web.x: is not a known setting',
   })
+  const lack = (key: string) => `server web needs the native plane for ${key}, and has the portable one`
+  for (const [name, key] of [
+    ['portable.toml', 'tcp.mark'],
+    ['own.toml', 'udp.transparent'],
+  ] as const) {
+    t.same(await check(name), { status: 0, said: `warning: ${lack(key)}\n${name}: ok, 1 server` })
+    t.same(await check(name, true), { status: 2, said: `warning: ${lack(key)}` })
+  }
+  t.same(await check('fits.toml', true), { status: 0, said: 'fits.toml: ok, 1 server' })
   t.match(await check('bad.toml'), {
     status: 2,
     said: /bad.toml has 2 problems\n {2}servers.web.bind: .*\n {2}servers.web.discovery: /,

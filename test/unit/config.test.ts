@@ -95,6 +95,13 @@ t.test('an idle timeout under the defaults counts for udp, and none is needed', 
   t.match(config.servers.get('udp')!.settings, { client_idle_timeout: 60_000, backend_idle_timeout: 5_000 })
 })
 
+t.test('a udp section where clients send no datagrams is said to have no effect', async (t) => {
+  const servers = { a: { ...web, UDP: { max_requests: 1 } }, b: { ...web, protocol: 'udp', udp: {} } }
+  const said = ['servers.a.udp: has no effect: protocol is "tcp"']
+  t.same(warnings({ servers }), said)
+  t.same(problems({ servers }, { strict: true }), said)
+})
+
 t.test('udp sessions that nobody limits in time idle for a minute', async (t) => {
   const { client_idle_timeout, backend_idle_timeout, on_backend_loss } = settings({
     protocol: 'udp',

@@ -1,15 +1,17 @@
 // A server of datagrams on a plane without sockets, and the parts only such a server has.
 
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
 import t from 'tap'
 import type { Test } from 'tap'
 import { scrape } from '../../src/api/scrape.ts'
 import { readServer } from '../../src/config/read.ts'
-import { mostSessions } from '../../src/core/descriptors.ts'
 import type { FlowEnd } from '../../src/plane/plane.ts'
 import { portablePlane } from '../../src/plane/portable/plane.ts'
 import { MOST_ID, readLongHeader, readShortHeader } from '../../src/plane/quic.ts'
 import { buildSockets } from '../../src/server/build.ts'
 import { QuicIds } from '../../src/server/quicids.ts'
+import { SessionBudget } from '../../src/server/sessionbudget.ts'
 import { FakeClock } from '../support/clock.ts'
 import { FakePlane } from '../support/fakeplane.ts'
 import { logged, statsOf } from '../support/observed.ts'
@@ -110,11 +112,64 @@ t.test('where QUIC connections are', async (t) => {
   })
 })
 
-t.test('sessions take half of all descriptors at most', async (t) => {
-  t.equal(mostSessions(65_536, 20_000), 10_000)
-  t.equal(mostSessions(500, 20_000), 500)
-  t.equal(mostSessions(65_536, Infinity), 65_536)
-  t.equal(mostSessions(65_536, 1), 1)
+t.test('half of all descriptors, shared by the sessions of several servers', async (t) => {
+  /** What each of them may have that asked. */
+  const divided = (asked: readonly number[], limit: number) => {
+    const budget = new SessionBudget(limit)
+    const shares: number[] = []
+    for (const [i, each] of asked.entries()) budget.join(each, (most) => (shares[i] = most))
+    return shares
+  }
+
+  t.test(
+    'everyone gets what he asks for while there is enough, else as much as others who want more',
+    async (t) => {
+      for (const [asked, limit, shares] of [
+        [[65_536], 20_000, [10_000]],
+        [[500], 20_000, [500]],
+        [[65_536], Infinity, [65_536]],
+        [[65_536, 65_536, 65_536], 20_000, [3333, 3333, 3333]],
+        [[65_536, 500, 65_536], 20_000, [4750, 500, 4750]],
+        [[3333, 3333, 3334], 20_000, [3333, 3333, 3334]],
+        [[2 ** 40, 1, 9, 12], 64, [11, 1, 9, 11]],
+        [[65_536, 5], 1, [1, 1]],
+        [[7, 7, 7], 4, [1, 1, 1]],
+      ] as const)
+        t.same(divided(asked, limit), shares, `${asked.join()} of ${limit}`)
+    },
+  )
+
+  t.test('nobody could have one more, and together they have no more than there is', async () => {
+    const asked = fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 1, maxLength: 8 })
+    fc.assert(
+      fc.property(asked, fc.integer({ min: 16, max: 400 }), (asked, limit) => {
+        const shares = divided(asked, limit)
+        const level = Math.max(...shares)
+        const sum = (most: number) => asked.reduce((all, each) => all + Math.min(each, most), 0)
+        assert.deepEqual(
+          shares,
+          asked.map((each) => Math.min(each, level)),
+        )
+        assert.ok(sum(level) <= limit / 2)
+        assert.ok(Math.max(...asked) === level || sum(level + 1) > limit / 2)
+      }),
+    )
+  })
+
+  t.test('who comes and goes changes what the others have; who keeps his share hears nothing', async (t) => {
+    const budget = new SessionBudget(200)
+    const heard: string[] = []
+    const join = (name: string, asked: number) =>
+      budget.join(asked, (most) => heard.push(`${name} ${most} of ${budget.servers}`))
+    join('small', 20)
+    const big = join('big', 90)
+    const second = join('second', 90)
+    big()
+    big()
+    second()
+    t.same(heard, ['small 20 of 1', 'big 80 of 2', 'big 40 of 3', 'second 40 of 3', 'second 80 of 2'])
+    t.equal(budget.servers, 1)
+  })
 })
 
 const server = (more: object = {}, list = ['127.0.0.1:1', '127.0.0.2:1']) => ({
@@ -194,6 +249,82 @@ t.test('a server of datagrams', async (t) => {
     const most = plane.spec.datagrams!.maxSessions
     t.ok(most < 2 ** 40)
     t.match(await log(), `web: max_sessions is ${most}, half of what ulimit -n allows`)
+  })
+
+  t.test('several share what descriptors there are, and hear of those that come and go', async (t) => {
+    const planes = Object.fromEntries([...'abcde'].map((name) => [name, new FakePlane()]))
+    const manager = await running(
+      t,
+      { servers: { a: server(), b: server({ udp: { max_sessions: 400 } }) } },
+      {
+        planes: { usual: 'native', of: (name) => planes[name]! },
+        sessions: new SessionBudget(1000),
+      },
+    )
+    const asked = (name: string) => planes[name]!.spec.datagrams!.maxSessions
+    const limits = () =>
+      Object.fromEntries([...'abcde'].map((name) => [name, planes[name]!.limits.splice(0)]))
+    const none = { a: [], b: [], c: [], d: [], e: [] }
+    t.same([asked('a'), asked('b')], [250, 250], 'each knows of the other before it listens')
+    t.same(limits(), none)
+
+    const log = logged(t)
+    await manager.create('c', server({ udp: { max_sessions: 100 } }))
+    t.equal(asked('c'), 100)
+    t.same(limits(), { ...none, a: [200], b: [200] })
+    await manager.create('d', server({ udp: { max_requests: 1 } }))
+    await manager.create('e', server({ protocol: 'tcp' }))
+    t.equal(asked('d'), 65_536, 'fire and forget takes no part')
+    t.same(limits(), none)
+    await manager.remove('a')
+    t.same(limits(), { ...none, b: [400] })
+    await manager.remove('c')
+    await manager.create('a', server({ udp: { max_sessions: 300 } }))
+    t.equal(asked('a'), 250)
+    t.same(limits(), { ...none, b: [250] })
+    await manager.stop(0, 'shutdown')
+    t.same(limits(), none, 'who stops is left alone')
+
+    const share = 'servers share half of what ulimit -n allows'
+    const said = [...(await log()).matchAll(/(INFO|WARN).* (\w: max_sessions .*)/g)]
+    t.same(
+      said.map(([, level, text]) => `${level} ${text}`),
+      [
+        `INFO a: max_sessions is 200: 3 ${share}`,
+        `INFO b: max_sessions is 200: 3 ${share}`,
+        'INFO b: max_sessions is 400 again',
+        `INFO b: max_sessions is 250: 2 ${share}`,
+        `WARN a: max_sessions is 250: 2 ${share}`,
+      ],
+    )
+  })
+
+  t.test('who cannot listen gives its share back', async (t) => {
+    const plane = new FakePlane()
+    const failing = Object.assign(new FakePlane(), { listen: () => Promise.reject(new Error('no')) })
+    const manager = await running(
+      t,
+      { servers: { web: server() } },
+      {
+        planes: { usual: 'native', of: (name) => (name === 'web' ? plane : failing) },
+        sessions: new SessionBudget(1000),
+      },
+    )
+    await t.rejects(manager.create('other', server()))
+    t.equal(plane.limits.at(-1), 500)
+  })
+
+  t.test('what comes while it begins to listen is heard of afterwards', async (t) => {
+    const plane = new FakePlane()
+    const sessions = new SessionBudget(1000)
+    const listen = plane.listen.bind(plane)
+    plane.listen = (spec, desk) => {
+      sessions.join(100, () => {})
+      return listen(spec, desk)
+    }
+    await running(t, { servers: { web: server() } }, { plane, sessions })
+    t.equal(plane.spec.datagrams!.maxSessions, 500)
+    t.same(plane.limits, [400])
   })
 
   t.test('is transparent on the native plane only', async (t) => {

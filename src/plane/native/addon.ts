@@ -81,8 +81,10 @@ export interface Addon {
   forget(plane: Handle, listening: number): void
   /** Counters for a block of rows of one thread; they must live until `forget`. */
   rows(plane: Handle, listening: number, thread: number, block: number, counters: Float64Array): void
-  /** Adds what a listening has dropped: datagrams by access, undecided, draining, send. */
+  /** Adds what a listening has dropped: datagrams by queue (towards backends), access, undecided, draining, send. */
   drops(plane: Handle, listening: number, sums: Float64Array): void
+  /** From now on, of each thread; 1 or more. */
+  limitSessions(plane: Handle, listening: number, most: number): void
   /** Datagrams the kernel has dropped at a socket since it was opened. */
   dropped(fd: number): number
   /** Opens `count` sockets that share an address. Their descriptors are the caller's. */

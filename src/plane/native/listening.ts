@@ -45,6 +45,8 @@ export interface House {
   drops(sums: Float64Array): void
   /** What the kernel has dropped at a socket. */
   dropped(fd: number): number
+  /** Sessions of all threads together. */
+  limitSessions(most: number): void
   giveRows(thread: number, block: number, counters: Float64Array): void
   /** All threads have stopped. */
   forget(): void
@@ -139,11 +141,16 @@ export class NativeListening implements Listening {
 
   drops(): Drops {
     if (this.#dropped) return this.#dropped
-    const sums = new Float64Array(4)
+    const sums = new Float64Array(5)
     this.#house.drops(sums)
-    const [access, undecided, draining, send] = sums as unknown as [number, number, number, number]
-    const queue = this.#opened.flatMap(({ fds }) => fds).map((fd) => this.#house.dropped(fd))
-    return { queue: queue.reduce((sum, count) => sum + count, 0), access, undecided, draining, send }
+    for (const { fds } of this.#opened) for (const fd of fds) sums[0]! += this.#house.dropped(fd)
+    const [queue = 0, access = 0, undecided = 0, draining = 0, send = 0] = sums
+    return { queue, access, undecided, draining, send }
+  }
+
+  limitSessions(most: number): void {
+    // Known for good it is of connections, and of sessions that are being stopped.
+    if (!this.#dropped) this.#house.limitSessions(most)
   }
 
   drop(row: number, reason: Ending): void {

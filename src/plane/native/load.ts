@@ -8,7 +8,7 @@ import { oneLine } from '../../core/errors.ts'
 import type { Addon } from './addon.ts'
 
 /** Of the addon this program can use; it grows with every change of what the addon exports. */
-export const ADDON_VERSION = 2
+export const ADDON_VERSION = 3
 
 /** Why there is no addon, as a sentence goes on, and what an operator could do. */
 export interface Lack {

@@ -135,6 +135,8 @@ export class NativePlane implements Plane {
         publish: () => this.#publish(),
         drops: (sums) => this.#addon.drops(this.#handle, id, sums),
         dropped: (fd) => this.#addon.dropped(fd),
+        limitSessions: (most) =>
+          this.#addon.limitSessions(this.#handle, id, sessionsOfThread(most, this.threads)),
         giveRows: (thread, block, counters) => this.#addon.rows(this.#handle, id, thread, block, counters),
         forget: () => {
           this.#listenings.delete(id)
@@ -287,7 +289,11 @@ function datagramOptions(datagrams: DatagramSpec | undefined): Partial<OpenOptio
   return { datagrams: 1, receiveBuffer, byAddress: Number(datagrams.sessionKey === 'ip') }
 }
 
-/** Each thread has its part of the sessions. */
+/** Each thread has its part of the sessions; 0 is without limit. */
+function sessionsOfThread(most: number, threads: number): number {
+  return Math.min(Math.ceil((most || Infinity) / threads), MOST_WORD)
+}
+
 function sessionOptions(datagrams: DatagramSpec | undefined, threads: number): Partial<Spec> {
   if (!datagrams) return {}
   const { access } = datagrams
@@ -296,7 +302,7 @@ function sessionOptions(datagrams: DatagramSpec | undefined, threads: number): P
     byIp: Number(datagrams.sessionKey === 'ip'),
     maxRequests: Math.min(datagrams.maxRequests, MOST_WORD),
     maxResponses: Math.min(datagrams.maxResponses, MOST_WORD),
-    maxSessions: Math.min(Math.ceil((datagrams.maxSessions || Infinity) / threads), MOST_WORD),
+    maxSessions: sessionsOfThread(datagrams.maxSessions, threads),
     tellUnreachable: Number(datagrams.tellUnreachable),
     glimpses: datagrams.glimpses,
     access: access && {

@@ -27,6 +27,7 @@ export class Door {
   readonly #hall: Hall
   readonly #socket: Socket
   #sending = 0
+  #open = true
 
   constructor(hall: Hall, bind: number, socket: Socket) {
     const { address, port } = socket.address()
@@ -50,13 +51,14 @@ export class Door {
 
   /** Sends an answer. */
   send(bytes: Uint8Array, port: number, address: string): void {
-    if (this.#sending >= MOST_UNSENT) return this.#hall.unsent()
+    if (!this.#open || this.#sending >= MOST_UNSENT) return this.#hall.unsent()
     this.#sending++
     this.#socket.send(bytes, port, address, this.#sent)
   }
 
   /** Resolves when its address is free. */
   close(): Promise<void> {
+    this.#open = false
     return new Promise((resolve) => this.#socket.close(() => resolve()))
   }
 

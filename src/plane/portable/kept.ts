@@ -18,11 +18,16 @@ export class Kept {
   }
 
   /** False when there is no room for it. */
-  add(bytes: Uint8Array, mostBytes = MOST_BYTES): boolean {
-    if (this.#datagrams.length >= MOST || this.#bytes + bytes.length > mostBytes) return false
-    this.#datagrams.push(bytes)
-    this.#bytes += bytes.length
+  add(bytes: Uint8Array): boolean {
+    if (!this.#fits(bytes, MOST_BYTES)) return false
+    this.#push(bytes)
     return true
+  }
+
+  /** Keeps it, and lets go of the oldest as long as there is no room. */
+  renew(bytes: Uint8Array, mostBytes = MOST_BYTES): void {
+    while (!this.#fits(bytes, mostBytes)) this.#bytes -= this.#datagrams.shift()!.length
+    this.#push(bytes)
   }
 
   /** All of them have been sent. */
@@ -30,11 +35,12 @@ export class Kept {
     this.#sentAt = now
   }
 
-  /** One more is sent: it is kept where there is room. */
+  /** One more is sent: the newest are kept, but none that is too large by itself. */
   remember(bytes: Uint8Array, now: number): void {
     this.forget(now)
+    if (bytes.length > MOST_SENT_BYTES) return
     this.#sentAt = now
-    this.add(bytes, MOST_SENT_BYTES)
+    this.renew(bytes, MOST_SENT_BYTES)
   }
 
   /** Lets go of what was sent so long ago that it has arrived. */
@@ -46,5 +52,14 @@ export class Kept {
     if (this.#datagrams.length === 0) return
     this.#datagrams = []
     this.#bytes = 0
+  }
+
+  #fits(bytes: Uint8Array, mostBytes: number): boolean {
+    return this.#datagrams.length < MOST && this.#bytes + bytes.length <= mostBytes
+  }
+
+  #push(bytes: Uint8Array): void {
+    this.#datagrams.push(bytes)
+    this.#bytes += bytes.length
   }
 }

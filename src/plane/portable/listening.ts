@@ -65,6 +65,8 @@ export class PortableListening extends Register<Flow> implements Listening, Hous
     return NO_DROPS
   }
 
+  limitSessions(): void {}
+
   drain(): Promise<void> {
     return (this.#drained ??= this.#shut())
   }

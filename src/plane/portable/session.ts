@@ -167,7 +167,7 @@ export class Session extends Dated implements Over, Caller, Aged<Session> {
   broke(code: string, bytes: Uint8Array | null): boolean {
     if (!this.relaying || !this.house.datagrams.tellUnreachable || !UNREACHABLE.has(code)) return false
     this.kept.forget(this.now())
-    if (bytes && !this.kept.all.includes(bytes)) this.keep(bytes)
+    if (bytes && !this.kept.all.includes(bytes)) this.kept.renew(bytes)
     this.dialFailed(code, true)
     return true
   }

@@ -3,6 +3,7 @@
 import type { RemoteInfo } from 'node:dgram'
 import { allowed } from '../../access/boundaries.ts'
 import type { Address } from '../../core/address.ts'
+import type { Cancel } from '../../core/clock.ts'
 import { canonicalIp, ipBytes } from '../../core/ip.ts'
 import type { Ending } from '../../core/reasons.ts'
 import { NO_DROPS } from '../plane.ts'
@@ -11,6 +12,7 @@ import type { Deadlines } from './deadlines.ts'
 import { Door } from './door.ts'
 import type { Hall } from './door.ts'
 import { openDoors } from './doors.ts'
+import type { Doors } from './doors.ts'
 import { Elders } from './elders.ts'
 import type { Client, House } from './house.ts'
 import { Register } from './register.ts'
@@ -19,8 +21,12 @@ import { Shots } from './shots.ts'
 
 /** Sessions that may wait for an answer of the desk. */
 const MOST_HELD = 1024
+/** Sessions that one newcomer evicts at most: a limit that falls makes no turn long. */
+const MOST_EVICTED = 8
 /** Datagrams that may come before the desk can be asked. */
 const MOST_EARLY = 64
+/** How often the addresses of this machine are looked at, for wildcards. */
+const REFRESH_MS = 2_000
 
 interface Early {
   readonly door: Door
@@ -34,27 +40,32 @@ export class PortableSessions extends Register<Session> implements Listening, Ha
   readonly elders = new Elders<Session>()
   readonly shots: Shots
   holding = 0
-  readonly #doors: Door[] = []
-  readonly #texts: string[] = []
+  readonly #binds: Doors[] = []
   readonly #drops = { ...NO_DROPS }
   #early: Early[] | undefined = []
   #open = 0
+  /** 0 is without limit. */
+  #most: number
   #lastFlow = 0
   #draining = false
+  #unwatch: Cancel | undefined
   #stopped: Promise<void> | undefined
 
   constructor(spec: ListenSpec, datagrams: DatagramSpec, desk: Desk, deadlines: Deadlines) {
     super(spec, desk, deadlines)
     this.datagrams = datagrams
     this.byIp = datagrams.sessionKey === 'ip'
+    this.#most = datagrams.maxSessions
     this.shots = new Shots(spec.sockets?.source, () => this.unsent())
   }
 
   /** Takes datagrams sent to `bind`; the desk hears of them after `welcome`. Rejects as `openBind` does. */
   async open(bind: Address): Promise<void> {
-    const { sockets, text } = await openDoors(bind, this.datagrams.receiveBuffer)
-    const index = this.#texts.push(text) - 1
-    for (const socket of sockets) this.#doors.push(new Door(this, index, socket))
+    const index = this.#binds.length
+    const { receiveBuffer } = this.datagrams
+    const doors = await openDoors(bind, receiveBuffer, (socket) => new Door(this, index, socket))
+    this.#binds.push(doors)
+    if (doors.wildcard) this.#unwatch ??= this.deadlines.clock.every(REFRESH_MS, () => this.#refresh())
   }
 
   /** The desk may be asked from now on. */
@@ -72,11 +83,15 @@ export class PortableSessions extends Register<Session> implements Listening, Ha
   }
 
   get addresses(): readonly string[] {
-    return this.#texts
+    return this.#binds.map(({ text }) => text)
   }
 
   drops(): Drops {
     return { ...this.#drops }
+  }
+
+  limitSessions(most: number): void {
+    this.#most = most
   }
 
   drain(): Promise<void> {
@@ -113,8 +128,7 @@ export class PortableSessions extends Register<Session> implements Listening, Ha
   }
 
   complain(door: Door, problem: string): void {
-    const text = this.#texts[door.bind]!
-    this.bursts.say(problem, () => `${text}: a datagram could not be received: ${problem}`)
+    this.#complain(this.#binds[door.bind]!, `a datagram could not be received: ${problem}`)
   }
 
   /** Why somebody new is not let in, unasked. */
@@ -122,13 +136,16 @@ export class PortableSessions extends Register<Session> implements Listening, Ha
     const { access } = this.datagrams
     if (this.#draining) return 'draining'
     if (access && !allows(access, ip)) return 'access'
-    if (this.holding >= MOST_HELD || (this.#full && !this.elders.oldest)) return 'undecided'
+    if (this.holding >= MOST_HELD || (this.#full && !this.elders.oldest(this.#most))) return 'undecided'
     return undefined
   }
 
   get #full(): boolean {
-    const { maxSessions } = this.datagrams
-    return maxSessions > 0 && this.#open >= maxSessions
+    return this.#most > 0 && this.#open >= this.#most
+  }
+
+  #makeRoom(): void {
+    for (let i = 0; i < MOST_EVICTED && this.#full; i++) this.elders.oldest(this.#most)?.end('evicted')
   }
 
   #wait(early: Early): void {
@@ -144,13 +161,22 @@ export class PortableSessions extends Register<Session> implements Listening, Ha
     this.turn.ask(() => {
       const answer = this.desk.arrived(arrival)
       if ('refuse' in answer) return
-      if (this.#full) this.elders.oldest?.end('evicted')
+      this.#makeRoom()
       const session = new Session(this, client, arrival, now)
       this.#open++
       this.remember(session)
       session.request(bytes, port, now)
       session.take(answer)
     })
+  }
+
+  #refresh(): void {
+    for (const doors of this.#binds)
+      doors.refresh((problem) => this.#complain(doors, `an address cannot be listened on: ${problem}`))
+  }
+
+  #complain({ text }: Doors, problem: string): void {
+    this.bursts.say(problem, () => `${text}: ${problem}`)
   }
 
   async #stop(reason: Ending): Promise<void> {
@@ -160,8 +186,9 @@ export class PortableSessions extends Register<Session> implements Listening, Ha
   }
 
   async #close(): Promise<void> {
+    this.#unwatch?.()
     this.shots.close()
-    await Promise.all(this.#doors.map((door) => door.close()))
+    await Promise.all(this.#binds.map((doors) => doors.close()))
   }
 }
 
