@@ -10,6 +10,7 @@ case "${1-}" in
     packages="$packages knot unbound"                                 # dns.sh
     packages="$packages redis-server postgresql mariadb-server-core"  # checks.sh
     packages="$packages slapd opensmtpd nginx"
+    packages="$packages iptables nftables"                            # datagrams.sh, transparent.sh
     ;;
   bench) packages='haproxy nginx-light libnginx-mod-stream wrk knot dnsperf gcc libc6-dev' ;;
   native) packages='gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools' ;;  # native/prebuild.mjs

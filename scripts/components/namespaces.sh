@@ -1,11 +1,11 @@
 # Hosts for tests, each a network namespace: nothing of the system's network changes. Scripts beside this one source it.
 # They set HOSTS, define `connect`, which gives the hosts their cables, and end with `hosts "$@"`:
 #
-#   … start DIR [iif|socket]   makes them; DIR names them. The balancer takes in what backends answer to clients: all
-#                              that comes from their side (iif), or what a socket of its own is for, which iptables
-#                              tells (socket). `connect` is given the way
-#   … exec DIR HOST COMMAND…   runs a command on a host
-#   … stop DIR                 ends what runs there, and deletes them
+#   … start DIR [iif|iptables|nft]   makes them; DIR names them. The balancer takes in what backends answer to clients:
+#                                    all that comes from their side (iif), or what a socket of its own is for, as
+#                                    iptables or nft tells. `connect` is given the way
+#   … exec DIR HOST COMMAND…         runs a command on a host
+#   … stop DIR                       ends what runs there, and deletes them
 # Exit status of start: 3 when something is not installed, or may not be done here. Stop may be called twice.
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -58,17 +58,36 @@ take_in() {
       iif)
         for device; do at balancer $family rule add iif "$device" lookup 100; done
         ;;
-      socket)
-        iptables=iptables
-        [ $family = -4 ] || iptables=ip6tables
-        command -v $iptables >/dev/null || absent "$iptables is not installed"
-        on balancer $iptables -t mangle -A PREROUTING -m socket --transparent -j MARK --set-mark 1 ||
-          absent "$iptables has no match for sockets here"
+      iptables | nft)
+        "mark_by_$way" $family
         at balancer $family rule add fwmark 1 lookup 100
         ;;
     esac
     at balancer $family route add local default dev lo table 100
   done
+}
+
+mark_by_iptables() {
+  iptables=iptables
+  [ "$1" = -4 ] || iptables=ip6tables
+  command -v $iptables >/dev/null || absent "$iptables is not installed"
+  on balancer $iptables -t mangle -A PREROUTING -m socket --transparent -j MARK --set-mark 1 ||
+    absent "$iptables has no match for sockets here"
+}
+
+# One table is for both families.
+mark_by_nft() {
+  [ "$1" = -4 ] || return 0
+  command -v nft >/dev/null || absent 'nft is not installed: Debian has it as nftables'
+  on balancer nft -f - <<'END' || absent 'nft has no match for sockets here'
+table inet fairlead {
+    chain prerouting {
+        type filter hook prerouting priority mangle; policy accept;
+        ct state invalid counter
+        socket transparent 1 meta mark set 1 accept
+    }
+}
+END
 }
 
 start() {
@@ -102,6 +121,6 @@ hosts() {
     start:3) start "$3" ;;
     stop:2) stop ;;
     exec:[4-9]|exec:??) host=$(of "$3"); shift 3; exec ip netns exec "$host" "$@" ;;
-    *) echo "usage: $0 start DIR [iif|socket] | exec DIR HOST COMMAND... | stop DIR" >&2; exit 2 ;;
+    *) echo "usage: $0 start DIR [iif|iptables|nft] | exec DIR HOST COMMAND... | stop DIR" >&2; exit 2 ;;
   esac
 }

@@ -97,7 +97,7 @@ const server = (bind: string, backend: string, tcp: object): object => ({
   discovery: { kind: 'static', static_list: [backend] },
 })
 
-for (const way of ['iif', 'socket'])
+for (const way of ['iif', 'iptables', 'nft'])
   t.test(`answers come back by a rule for ${way}`, { skip: native.skip }, async (t) => {
     const { dir, absent } = await hosts(t, way)
     if (absent) return t.plan(0, absent)

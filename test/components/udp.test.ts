@@ -6,7 +6,7 @@ import type { Test } from 'tap'
 import { addressText } from '../../src/core/address.ts'
 import type { HostPort } from '../../src/core/address.ts'
 import { hosts } from '../support/hosts.ts'
-import type { Hosts } from '../support/hosts.ts'
+import type { Hosts, Way } from '../support/hosts.ts'
 import { PLANES } from '../support/planes.ts'
 import { until } from '../support/until.ts'
 
@@ -123,7 +123,7 @@ const server = (
 function onHosts(
   t: Test,
   name: string,
-  way: 'iif' | 'socket',
+  way: Way,
   test: (t: Test, all: Hosts, of: Family) => Promise<void>,
 ): void {
   for (const [family, of] of Object.entries(FAMILIES))
@@ -143,7 +143,7 @@ async function bound(all: Hosts, port: number): Promise<number> {
   return rows.filter((row) => row.trim().split(/\s+/)[1]?.endsWith(`:${hex}`)).length
 }
 
-for (const way of ['iif', 'socket'] as const)
+for (const way of ['iif', 'iptables', 'nft'] as const)
   t.test(`backends see the client, by a rule for ${way}`, { skip: native.skip }, async (t) => {
     onHosts(t, 'clients and backends', way, async (t, all, of) => {
       const near = place(of.backend, 4000)
@@ -247,6 +247,25 @@ for (const { name, skip } of PLANES)
       for (const port of [3000, 3001]) {
         const asked = await all.on('client').ask({ to: place(local, port) })
         t.equal(asked.from, `${local} ${port}`, 'a link-local address')
+      }
+    })
+
+    onHosts(t, 'an address that comes while we run is answered', 'iif', async (t, all, of) => {
+      await all.balance(name, {
+        every: server(':3000', [place(of.backend, 4000)]),
+        any: server(at(of.every, 3001), [place(of.backend, 4000)]),
+      })
+      const host = of === FAMILIES.four ? '10.200.0.9' : 'fd00:200::9'
+      const address = of === FAMILIES.four ? [`${host}/24`] : [`${host}/64`, 'nodad']
+      for (const turn of ['it comes', 'it comes again']) {
+        await all.run('balancer', 'ip', 'addr', 'add', 'dev', 'front', ...address)
+        for (const port of [3000, 3001]) {
+          const { from } = await all.on('client').ask({ to: place(host, port) })
+          t.equal(from, `${host} ${port}`, turn)
+        }
+        await all.run('balancer', 'ip', 'addr', 'del', 'dev', 'front', address[0]!)
+        const { from } = await all.on('client').ask({ to: place(of.front, 3000) })
+        t.equal(from, `${of.front} 3000`, 'and goes')
       }
     })
 

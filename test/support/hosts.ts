@@ -23,7 +23,7 @@ const PROGRAM = fileURLToPath(new URL('hosttalk.mjs', import.meta.url))
 export type HostName = 'client' | 'far' | 'hop' | 'balancer' | 'backend' | 'deep'
 
 /** How a host takes in what is for clients. */
-export type Way = 'iif' | 'socket'
+export type Way = 'iif' | 'iptables' | 'nft'
 
 /** A question: so many bytes, the answer to which has so many. */
 export interface Question {
