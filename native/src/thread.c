@@ -7,6 +7,7 @@
 #include "relay.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -403,6 +404,17 @@ static void name_thread(const struct thread *thread)
 	pthread_setname_np(pthread_self(), name);
 }
 
+/* Woken on a processor that is somebody else's for the moment, it waits until that one's turn is over (SCHED_BATCH in
+ * sched(7)): who sends much is not interrupted for every piece of it, and there is more to move at once. Whoever chose
+ * another policy for the process has it. */
+static void be_patient(void)
+{
+	static const struct sched_param none = { 0 };
+
+	if (sched_getscheduler(0) == SCHED_OTHER)
+		sched_setscheduler(0, SCHED_BATCH, &none);
+}
+
 void *thread_run(void *context)
 {
 	struct thread *thread = context;
@@ -410,6 +422,7 @@ void *thread_run(void *context)
 
 	crash_mine();
 	name_thread(thread);
+	be_patient();
 	while ((error = turn(thread)) != 0) {
 		fail(thread);
 		thread_trouble(thread, TROUBLE_LOOP, -error, NULL);
