@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, fstatSync, openSync, readFileSync } from 'node:fs'
+import { existsSync, fstatSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
@@ -52,6 +52,12 @@ function listeners(port: number): number {
   }).length
 }
 
+/** The policy by which the kernel schedules a task of this process: 0 is that of most programs, 3 SCHED_BATCH. */
+function policyOf(task: string): number {
+  const [, fields = ''] = readFileSync(`/proc/self/task/${task}/stat`, 'utf8').split(') ')
+  return Number(fields.split(' ')[38])
+}
+
 /** Keeps this thread from everything else. */
 function blockMain(ms: number): void {
   const start = performance.now()
@@ -89,6 +95,17 @@ async function crowd(t: Test, port: number, count: number, bytes = 1): Promise<P
 }
 
 t.test('the native plane alone', { skip }, async (t) => {
+  await behaviour(t, 'relay threads do not interrupt who sends to them', async (t) => {
+    planeOf(t, 2)
+    const relays = () =>
+      readdirSync('/proc/self/task').filter((task) =>
+        readFileSync(`/proc/self/task/${task}/comm`, 'utf8').startsWith('relay '),
+      )
+    await until(() => relays().length >= 2)
+    const usual = policyOf(String(process.pid))
+    await until(() => relays().every((task) => policyOf(task) === (usual === 0 ? 3 : usual)))
+  })
+
   const full = await saturated()
   const before = descriptors()
 
