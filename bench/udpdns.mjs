@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { freePorts, start, stop, until } from './machine.mjs'
 import { folder } from './programs.mjs'
-import { PLANES, label, startTargets } from './proxies.mjs'
+import { PLANES, RELAY, label, startTargets } from './proxies.mjs'
 import { answersDatagram } from './ready.mjs'
 import { byName, interleave } from './rounds.mjs'
 import { fixed, lossOf, of, ratio, spread, table } from './statistics.mjs'
@@ -24,7 +24,7 @@ export async function run({ rounds, say, chosen }) {
       return undefined
     }
   const knot = await startKnot()
-  const names = chosen(['direct', 'nginx', ...PLANES])
+  const names = [...chosen(['direct', 'nginx', ...PLANES]), RELAY]
   const setup = { backends: [`127.0.0.1:${knot.port}`], udp: { idle: '60s' } }
   const targets = await startTargets(names, setup)
   for (const target of targets) await queries(target, 1) // to warm up

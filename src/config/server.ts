@@ -150,7 +150,7 @@ const udp = z.strictObject({
   max_sessions: count(1)
     .default(65_536)
     .describe(
-      'Most sessions at once; those of all servers have half the descriptors of the process. One more ends another: one never answered, or the one silent for longest.',
+      'Most sessions at once, at most half the descriptors of the process; all servers have three quarters of them. One more ends another: one never answered, or the one silent for longest.',
     ),
   receive_buffer: count()
     .refine((value) => value <= MOST_BUFFER, { error: `a whole number, 0 to ${MOST_BUFFER}` })

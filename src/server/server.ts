@@ -129,7 +129,7 @@ export class Server {
       clock,
     )
     this.#mostSessions = settings.udp?.max_sessions ?? 0
-    const quic = buildQuic(settings, this.#chooser, Math.min(this.#mostSessions, context.sessions.total))
+    const quic = buildQuic(settings, this.#chooser, Math.min(this.#mostSessions, context.sessions.most))
     const access = buildAccess(settings)
     this.#datagrams = buildDatagrams(settings, access, quic)
     const fleeting = this.#datagrams?.maxRequests === 1
@@ -295,10 +295,10 @@ export class Server {
   }
 
   #limitText(asked: number): string {
-    const { servers } = this.#context.sessions
+    const { servers, most } = this.#context.sessions
     if (this.#mostSessions === asked) return `max_sessions is ${asked} again`
-    const sharers = servers === 1 ? ',' : `: ${servers} servers share`
-    return `max_sessions is ${this.#mostSessions}${sharers} half of what ulimit -n allows`
+    const sharers = this.#mostSessions === most ? ', half' : `: ${servers} servers share three quarters`
+    return `max_sessions is ${this.#mostSessions}${sharers} of what ulimit -n allows`
   }
 
   /** What nobody has said and may surprise. */

@@ -1,7 +1,7 @@
 // How the udp servers of a process share its descriptors: each of their sessions has a socket of its own.
 
 import type { Cancel } from '../core/clock.ts'
-import { descriptorLimit } from '../core/descriptors.ts'
+import { descriptorCeiling, descriptorLimit } from '../core/descriptors.ts'
 
 interface Share {
   readonly asked: number
@@ -10,12 +10,15 @@ interface Share {
 }
 
 export class SessionBudget {
-  /** Sessions of all servers together: half of all descriptors are for other things. */
+  /** Sessions of one server: half of all descriptors. */
+  readonly most: number
+  /** Sessions of all servers together: of the descriptors that clients may have a quarter is for connections. */
   readonly total: number
   readonly #shares = new Set<Share>()
 
   constructor(limit = descriptorLimit()) {
-    this.total = Math.max(1, Math.floor(limit / 2))
+    this.most = Math.max(1, Math.floor(limit / 2))
+    this.total = Math.max(1, Math.floor((3 * descriptorCeiling(limit)) / 4))
   }
 
   /** Servers that share. */
@@ -28,7 +31,7 @@ export class SessionBudget {
    * is another number because others come and go. Returns what ends its share; twice is fine.
    */
   join(asked: number, changed: (most: number) => void): Cancel {
-    const share = { asked, changed, most: 0 }
+    const share = { asked: Math.min(asked, this.most), changed, most: 0 }
     this.#shares.add(share)
     this.#divide()
     return () => {

@@ -505,7 +505,7 @@ onEveryPlane((t, running, plane) => {
     await holds(32)
     await manager.create('other', sessions([alive]))
     await come()
-    await holds(16)
+    await holds(18)
     await manager.remove('other')
     await come()
     await holds(32)
