@@ -51,11 +51,23 @@ static uint32_t segment_of(struct mmsghdr *message)
 	return 0;
 }
 
+/* For a datagram of anybody: of a message that was received the kernel has changed how long its parts are. */
+static void make_ready(struct way *way, int n)
+{
+	struct msghdr *message = &way->messages[n].msg_hdr;
+
+	message->msg_name = &way->names[n];
+	message->msg_namelen = sizeof(way->names[n]);
+	message->msg_control = way->controls[n];
+	message->msg_controllen = CONTROL;
+}
+
 static void lay_out(struct way *way)
 {
 	for (int i = 0; i < DATAGRAMS; i++) {
 		way->parts[i] = (struct iovec){ way->bytes + (size_t)i * STRIDE, DATAGRAM_BYTES };
 		way->messages[i].msg_hdr = (struct msghdr){ .msg_iov = &way->parts[i], .msg_iovlen = 1 };
+		make_ready(way, i);
 	}
 }
 
@@ -166,17 +178,11 @@ void datagrams_receive(struct thread *thread, struct listener *listener)
 	int count = DATAGRAMS;
 
 	for (int i = 0; i < RECEIVES && count == DATAGRAMS; i++) {
-		for (int n = 0; n < DATAGRAMS; n++) {
-			struct msghdr *message = &in->messages[n].msg_hdr;
-
-			message->msg_name = &in->names[n];
-			message->msg_namelen = sizeof(in->names[n]);
-			message->msg_control = in->controls[n];
-			message->msg_controllen = CONTROL;
-		}
 		count = syscall(SYS_recvmmsg, listener->fd, in->messages, DATAGRAMS, MSG_DONTWAIT, NULL);
-		for (int n = 0; n < count; n++)
+		for (int n = 0; n < count; n++) {
 			take(thread, listener, &in->messages[n]);
+			make_ready(in, n);
+		}
 	}
 }
 
