@@ -1,9 +1,10 @@
 // A DNS server that answers as a test says, over UDP and TCP on one port of 127.0.0.1.
 
 import { createSocket } from 'node:dgram'
+import type { RemoteInfo, Socket as DatagramSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
-import type { AddressInfo, Socket } from 'node:net'
+import type { AddressInfo, Server, Socket } from 'node:net'
 import { decode, encode } from 'dns-packet'
 import type { Answer, DecodedPacket, Packet } from 'dns-packet'
 import type { Test } from 'tap'
@@ -52,21 +53,38 @@ export async function nameserver(t: Test, tell: (asked: Asked) => Told): Promise
       if (told) socket.write(framed(told))
     })
   })
-  tcp.listen(0, '127.0.0.1')
-  await once(tcp, 'listening')
-  const { port } = tcp.address() as AddressInfo
-  const udp = createSocket('udp4', (bytes, from) => {
+  const udp = await besides(tcp, (bytes, from, udp) => {
     const told = answer(bytes, 'udp')
     if (told) udp.send(told, from.port, from.address)
   })
-  udp.bind(port, '127.0.0.1')
-  await once(udp, 'listening')
+  const { port } = udp.address()
   t.teardown(() => {
     udp.close()
     tcp.close()
     for (const socket of sockets) socket.destroy()
   })
   return { port, address: `127.0.0.1:${port}`, asked, sockets }
+}
+
+/** Has `tcp` listen on a free port, and resolves with a socket for datagrams there. */
+async function besides(
+  tcp: Server,
+  heard: (bytes: Buffer, from: RemoteInfo, udp: DatagramSocket) => void,
+): Promise<DatagramSocket> {
+  for (;;) {
+    await once(tcp.listen(0, '127.0.0.1'), 'listening')
+    const udp = createSocket('udp4', (bytes, from) => heard(bytes, from, udp))
+    udp.bind((tcp.address() as AddressInfo).port, '127.0.0.1')
+    try {
+      await once(udp, 'listening')
+      return udp
+    } catch (error) {
+      // Free for streams, it may be taken for datagrams.
+      udp.close()
+      await once(tcp.close(), 'close')
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
+    }
+  }
 }
 
 /** A message as TCP has it: its length first. */
