@@ -1,6 +1,8 @@
 #include "backend.h"
 
 #include "option.h"
+#include "plane.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -39,7 +41,7 @@ static int choose_source(const struct flow *flow, int fd, int family, int type)
 	return bind(fd, &source.any, source.length) < 0 ? -(errno | ERROR_SOURCE) : 0;
 }
 
-int backend_open(const struct flow *flow, const struct address *address, int type)
+int backend_open(const struct thread *thread, const struct flow *flow, const struct address *address, int type)
 {
 	const struct spec *spec = spec_of(flow);
 	int family = address->any.sa_family;
@@ -48,7 +50,10 @@ int backend_open(const struct flow *flow, const struct address *address, int typ
 
 	if (fd < 0)
 		return -errno;
-	if (family != AF_UNIX) {
+	/* The last ones are for whoever asks the API why clients are refused. */
+	if (fd >= thread->plane->ceiling)
+		error = -EMFILE;
+	if (!error && family != AF_UNIX) {
 		error = option_set_if(fd, SOL_SOCKET, SO_MARK, spec->mark);
 		if (!error)
 			error = choose_source(flow, fd, family, type);

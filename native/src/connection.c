@@ -2,7 +2,6 @@
 
 #include "backend.h"
 #include "option.h"
-#include "plane.h"
 #include "relay.h"
 #include "thread.h"
 
@@ -245,14 +244,9 @@ static void connected(struct thread *thread, struct connection *connection);
 static void start_dial(struct thread *thread, struct connection *connection, const struct address *address)
 {
 	struct side *backend = &connection->backend;
-	int fd = backend_open(&connection->flow, address, SOCK_STREAM);
+	int fd = backend_open(thread, &connection->flow, address, SOCK_STREAM);
 	int error, at_once;
 
-	/* The last ones are for whoever asks the API why clients are refused. */
-	if (fd >= thread->plane->ceiling) {
-		close(fd);
-		fd = -EMFILE;
-	}
 	if (fd < 0) {
 		dial_failed(thread, connection, -fd);
 		return;

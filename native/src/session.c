@@ -4,7 +4,6 @@
 #include "backend.h"
 #include "datagrams.h"
 #include "option.h"
-#include "plane.h"
 #include "thread.h"
 
 #include <errno.h>
@@ -27,7 +26,8 @@ enum {
 	ANSWERS_AT_ONCE = 4,         /* by one call: a question has one answer mostly */
 	GLIMPSE_BYTES = 64,
 	RESPONSES_BEFORE_GRO = 16,
-	QUEUED_SURELY = 64,          /* answers that fit the least buffer people give a socket */
+	QUEUED_SURELY = 16,          /* answers that find room in the queue of any socket, */
+	QUEUED_BYTES = 16 * 1024,    /* if they are no more than so many bytes */
 };
 
 static struct session *of(struct flow *flow)
@@ -147,8 +147,7 @@ static void close_backend(struct session *session)
 {
 	if (session->fd < 0)
 		return;
-	/* Fewer find room in the queue of any socket. */
-	if (session->responses >= QUEUED_SURELY)
+	if (session->responses > QUEUED_SURELY || session->flow.rx > QUEUED_BYTES)
 		flow_count(&session->flow.share->drops.queue, option_drops(session->fd));
 	close(session->fd);
 	session->fd = -1;
@@ -221,7 +220,8 @@ static int pass_on(struct session *session, struct datagram datagram)
 			return 0;
 		if (is_unreachable(-error) && datagrams_of(session)->tell_unreachable)
 			return error;
-		forget_told(session->fd);
+		if (error != -EAGAIN)
+			forget_told(session->fd);
 		if (error != -EINTR && error != -EMSGSIZE && !is_unreachable(-error))
 			break;
 	}
@@ -380,13 +380,13 @@ void session_begin(struct thread *thread, struct listener *listener, const struc
 /* --- answers of TypeScript ---------------------------------------------------------------------------------- */
 
 /* A socket of the share that belongs to no session: nothing is read from it. */
-static int shot_socket(struct session *session, const struct address *address)
+static int shot_socket(const struct thread *thread, struct session *session, const struct address *address)
 {
 	int *shot = &all(session)->shots[address->any.sa_family == AF_INET6];
 
 	if (*shot >= 0)
 		return *shot;
-	*shot = backend_open(&session->flow, address, SOCK_DGRAM);
+	*shot = backend_open(thread, &session->flow, address, SOCK_DGRAM);
 	if (*shot >= 0) {
 		option_roomy(*shot);
 		option_may_be_cut(*shot);
@@ -396,7 +396,7 @@ static int shot_socket(struct session *session, const struct address *address)
 
 static void fire(struct thread *thread, struct session *session, const struct address *address)
 {
-	int fd = shot_socket(session, address);
+	int fd = shot_socket(thread, session, address);
 
 	if (fd < 0) {
 		lose_backend(thread, session, -fd);
@@ -412,13 +412,11 @@ static void fire(struct thread *thread, struct session *session, const struct ad
 static int open_backend(struct thread *thread, struct session *session, const struct address *address)
 {
 	const struct who *who = &session->flow.who;
-	int fd = backend_open(&session->flow, address, SOCK_DGRAM);
+	int fd = backend_open(thread, &session->flow, address, SOCK_DGRAM);
 
 	if (fd < 0)
 		return fd;
 	session->fd = fd;
-	if (fd >= thread->plane->ceiling)
-		return -EMFILE;
 	option_may_be_cut(fd);
 	if (datagrams_of(session)->tell_unreachable)
 		hear_of_hosts(fd, address->any.sa_family);
